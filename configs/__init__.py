@@ -1,0 +1,1 @@
+"""A run's settings: their types (pydantic) and their values (YAML)."""

@@ -1,0 +1,122 @@
+"""Read a YAML file into a typed configuration, or say everything that is wrong with it.
+
+Refused together, with the file, the key and the nearest valid key: unknown keys, keys given
+twice, wrong types, impossible values. Overrides are `a.b=value`, the value being YAML.
+"""
+
+import difflib
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from configs.errors import ConfigError
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a mapping with the same key twice (PyYAML keeps the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: key '{key}' is given twice; keep one of them")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML text safely; duplicate keys raise ConfigError."""
+    try:
+        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not readable as YAML: {error}") from None
+
+
+def load(path: Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
+    """Load `path` as `schema`, after applying `a.b=value` overrides.
+
+    Raises:
+        ConfigError: the file is missing or any part of it is wrong; lists every mistake.
+    """
+    values = _read_mapping(path)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(schema, item) for item in error.errors()]
+        raise ConfigError(f"{path}: {len(lines)} mistake(s)\n" + "\n".join(lines)) from None
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give the path of a YAML configuration")
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines at the top level")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override '{override}': write it as a.b=value")
+    *parents, last = key.split(".")
+    section = _descend(values, parents, override)
+    section[last] = parse_yaml(text)
+
+
+def _descend(values: Any, parents: Sequence[str], override: str) -> Any:
+    for parent in parents:
+        if isinstance(values, list) and parent.isdigit() and int(parent) < len(values):
+            values = values[int(parent)]
+        elif isinstance(values, dict):
+            values = values.setdefault(parent, {})
+        else:
+            raise ConfigError(f"override '{override}': '{parent}' is not a section")
+    if not isinstance(values, dict):
+        raise ConfigError(f"override '{override}': the key before the last is not a section")
+    return values
+
+
+def _explain(schema: type[BaseModel], error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(schema, error["loc"][:-1])
+        return f"  {where}: unknown key{_nearest(str(error['loc'][-1]), known)}"
+    given = error.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"  {where or '(top level)'}: {message}{shown}"
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; valid keys: {', '.join(sorted(known))}" if known else ""
+
+
+def _known_keys(schema: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    models = [schema]
+    for part in location:
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]  # type: ignore[index]
+        if fields:
+            models = [model for field in fields for model in _models_in(field.annotation)]
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]

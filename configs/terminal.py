@@ -1,0 +1,128 @@
+"""What the user sees: one console, progress with rate and remaining time, errors without traceback.
+
+Where stdout is no terminal (a log file, CI), progress becomes a plain line every half minute.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+console = Console(soft_wrap=not sys.stdout.isatty())
+_PLAIN_INTERVAL_S = 30.0
+_OUR_FOLDERS = frozenset({"configs", "shards", "contamination", "pipeline", "train", "tally"})
+
+
+class Advance(Protocol):
+    """A running progress display."""
+
+    def advance(self, n: float = 1) -> None:
+        """Count `n` more units as done."""
+
+
+class _Rate(ProgressColumn):
+    """Units per second, with the unit's name."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{human(speed)} {task.fields['unit']}/s")
+
+
+class _Bar:
+    def __init__(self, bar: Progress, description: str, total: float | None, unit: str) -> None:
+        self._bar = bar
+        self._task = bar.add_task(description, total=total, unit=unit)
+
+    def advance(self, n: float = 1) -> None:
+        self._bar.advance(self._task, n)
+
+
+class _Plain:
+    def __init__(self, description: str, total: float | None, unit: str) -> None:
+        self._description, self._total, self._unit = description, total, unit
+        self._done, self._start = 0.0, time.monotonic()
+        self._last = self._start
+
+    def advance(self, n: float = 1) -> None:
+        self._done += n
+        if time.monotonic() - self._last >= _PLAIN_INTERVAL_S:
+            self._last = time.monotonic()
+            self.print_line()
+
+    def print_line(self) -> None:
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        of = "" if self._total is None else f" of {human(self._total)}"
+        rate = f"{human(self._done / elapsed)} {self._unit}/s"
+        print(f"{self._description}: {human(self._done)}{of} {self._unit}, {rate}, {elapsed:.0f} s")  # noqa: T201
+
+
+@contextmanager
+def progress(description: str, total: float | None, unit: str) -> Iterator[Advance]:
+    """Show progress of one piece of work; yields an object with `.advance(n)`.
+
+    Args:
+        description: what is being done, a few words.
+        total: units of work in all; None where unknown.
+        unit: name of the unit, plural ("documents", "MB").
+    """
+    if not console.is_terminal:
+        plain = _Plain(description, total, unit)
+        yield plain
+        plain.print_line()
+        return
+    count = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}")
+    if total is None:
+        count = TextColumn("{task.completed:,.0f} {task.fields[unit]}")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), count, _Rate())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        yield _Bar(bar, description, total, unit)
+
+
+def human(value: float) -> str:
+    """A number in at most four digits and a suffix: 1234567 -> '1.23M'."""
+    for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{suffix}" if abs(value) < 1e15 else f"{value:.3g}"
+    return f"{value:.3g}"
+
+
+def is_user_error(error: BaseException) -> bool:
+    """Whether the exception is one of our folders' own: a message for the user, not a bug."""
+    return isinstance(error, ValueError) and type(error).__module__.split(".")[0] in _OUR_FOLDERS
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Print `error: ...` on stderr and leave with exit code 2."""
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
+    raise SystemExit(2)
+
+
+def main(app: typer.Typer) -> None:
+    """Run a command line; our own exceptions are printed plainly, bugs keep their traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        fail(KeyboardInterrupt("interrupted; run the same command again to go on"))
+    except ValueError as error:
+        if not is_user_error(error):
+            raise
+        fail(error)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,34 @@
+"""BLAKE3 of files, JSON values and texts (2 GB/s a core where sha256 does 0.3)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+CONTENT_HASH_BYTES = 16
+
+
+def blake3_file(path: Path) -> str:
+    """Hex BLAKE3 of a file's bytes."""
+    hasher = blake3()
+    hasher.update_mmap(path)
+    return hasher.hexdigest()
+
+
+def blake3_json(value: Any) -> str:
+    """Hex BLAKE3 of a JSON value in canonical form (sorted keys, no spaces)."""
+    return blake3(canonical_json(value)).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string per JSON value: sorted keys, no spaces, UTF-8, no NaN."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode("utf-8")
+
+
+def content_hash(text: str) -> bytes:
+    """128-bit BLAKE3 of a text's UTF-8 bytes, the identity of a document's content."""
+    return blake3(text.encode("utf-8")).digest(length=CONTENT_HASH_BYTES)
