@@ -34,7 +34,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def parse_yaml(text: str) -> Any:
     """Parse YAML text safely; duplicate keys raise ConfigError."""
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"not readable as YAML: {error}") from None
 

@@ -1,0 +1,191 @@
+"""DATASET/manifest.json: the contract that everything else reads; written last, atomically.
+
+The dataset id is a hash over the manifest itself, which holds the BLAKE3 of every other file:
+equal ids mean equal bytes. Clock times and host facts are therefore not in it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from shards.atomic import write_json_atomic
+from shards.errors import DatasetError
+from shards.hashing import blake3_json
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path:
+        raise ValueError(f"path '{path}' leaves the dataset directory")
+    return path
+
+
+InsidePath = Annotated[str, AfterValidator(_inside)]
+"""A relative POSIX path that stays inside the dataset directory."""
+Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""A source or split name: it becomes a directory name."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ShardFacts(_Part):
+    """One file of packed tokens and its document index."""
+
+    path: InsidePath
+    tokens: Count
+    documents: Count
+    bytes: Count
+    blake3: str
+    index_path: InsidePath
+    index_bytes: Count
+    index_blake3: str
+
+
+class SplitFacts(_Part):
+    """One split of one source: its shards in stream order, and their totals."""
+
+    tokens: Count
+    """Tokens, the EOS of every document included."""
+    documents: Count
+    characters: Count
+    bytes_utf8: Count
+    """UTF-8 bytes of the documents' text (for bits per byte)."""
+    shards: tuple[ShardFacts, ...]
+
+
+class Dropped(_Part):
+    """What one rule dropped."""
+
+    documents: Count
+    characters: Count
+    tokens: Count | None = None
+
+
+class FunnelStage(_Part):
+    """Documents, characters and tokens in and out of one stage; drops by reason."""
+
+    stage: str
+    documents_in: Count
+    characters_in: Count
+    tokens_in: Count | None = None
+    documents_out: Count
+    characters_out: Count
+    tokens_out: Count | None = None
+    dropped: dict[str, Dropped] = {}
+
+
+class SourceFacts(_Part):
+    """One source: where it came from, what became of it, what is in the dataset."""
+
+    licence: str
+    pin: dict[str, Any]
+    """What exactly was read upstream: package or hub commit, files, sizes, hashes."""
+    profile: str
+    """Name of the filter profile."""
+    funnel: tuple[FunnelStage, ...]
+    splits: dict[Name, SplitFacts]
+
+
+class TokenizerFacts(_Part):
+    """The exact tokenizer and how the tokens were made with it."""
+
+    file: InsidePath = "tokenizer.json"
+    blake3: str
+    vocab_size: Annotated[int, Field(gt=0)]
+    eos_id: Count
+    eos_token: str
+    dtype: Literal["uint16", "uint32"]
+    encoder: str
+    """Library and version that encoded the text."""
+    encoder_check: dict[str, Any]
+    """How the encoder's equality with `tokenizers` was checked, and the result."""
+
+
+class Manifest(_Part):
+    """Everything there is to know about a dataset."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    dataset_id: str = ""
+    name: str
+    config: dict[str, Any]
+    """The resolved build configuration."""
+    tokenizer: TokenizerFacts
+    sources: dict[Name, SourceFacts]
+    dedup: dict[str, Any]
+    """Method, parameters, clusters, overlap matrix between sources."""
+    decontamination: dict[str, Any] | None = None
+    versions: dict[str, str]
+    """Versions of the packages that determine the bytes."""
+
+    def shards(self) -> Iterator[tuple[str, str, ShardFacts]]:
+        """Yield (source, split, shard) in stream order."""
+        for source, facts in self.sources.items():
+            for split, split_facts in facts.splits.items():
+                for shard in split_facts.shards:
+                    yield source, split, shard
+
+    def files(self) -> set[str]:
+        """Relative paths of all files a complete dataset has."""
+        named = {MANIFEST_NAME, self.tokenizer.file}
+        for _, _, shard in self.shards():
+            named |= {shard.path, shard.index_path}
+        return named
+
+    def computed_id(self) -> str:
+        """The id that this manifest's content has, whatever `dataset_id` says."""
+        return blake3_json(self.model_dump(mode="json", exclude={"dataset_id"}))[:32]
+
+
+def seal(directory: Path, manifest: Manifest) -> Manifest:
+    """Give the manifest its dataset id and write it: the dataset is complete from here on."""
+    sealed = manifest.model_copy(update={"dataset_id": manifest.computed_id()})
+    write_json_atomic(directory / MANIFEST_NAME, sealed.model_dump(mode="json"))
+    return sealed
+
+
+def load_manifest(directory: Path) -> Manifest:
+    """Read DATASET/manifest.json.
+
+    Raises:
+        DatasetError: not a dataset, unknown format version or field, or an id that does not fit.
+    """
+    path = directory / MANIFEST_NAME
+    if not path.is_file():
+        raise DatasetError(
+            f"{directory}: no {MANIFEST_NAME}, so not a complete dataset; "
+            "run `tally build` (again) with this output directory"
+        )
+    manifest = _parse(path)
+    if manifest.dataset_id != manifest.computed_id():
+        raise DatasetError(
+            f"{path}: dataset_id is {manifest.dataset_id} but its content hashes to "
+            f"{manifest.computed_id()}: the manifest was edited; rebuild or restore it"
+        )
+    return manifest
+
+
+def _parse(path: Path) -> Manifest:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DatasetError(f"{path}: not readable as JSON ({error}); restore the file") from None
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise DatasetError(
+            f"{path}: format version {version!r}, this release reads {FORMAT_VERSION}"
+        )
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DatasetError(f"{path}: {where}: {first['msg']}; not a manifest of ours") from None

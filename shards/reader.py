@@ -1,0 +1,166 @@
+"""Read a dataset: streams of tokens (memory-mapped), windows of them, documents behind them.
+
+A source's split is one virtual stream of T tokens, its shards in order. Window i of length L
+covers inputs [iL, iL+L) and targets [iL+1, iL+L], so W = (T-1) // L windows hold every target
+once, and fewer than L targets at the end are in none.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from tokenizers import Tokenizer
+
+from shards.errors import DatasetError
+from shards.hashing import blake3_file
+from shards.manifest import Manifest, ShardFacts, SplitFacts, load_manifest
+
+T = TypeVar("T")
+TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+def num_windows(num_tokens: int, seq_len: int) -> int:
+    """Windows of `seq_len` targets in a stream of `num_tokens` tokens."""
+    return max(num_tokens - 1, 0) // seq_len
+
+
+class TokenStream:
+    """One split of one source as a stream of tokens."""
+
+    def __init__(
+        self, directory: Path, source: str, split: str, facts: SplitFacts, dtype: str
+    ) -> None:
+        self.source, self.split, self.facts = source, split, facts
+        self._directory, self._dtype = directory, np.dtype(dtype).newbyteorder("<")
+        sizes = [shard.tokens for shard in facts.shards]
+        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+        self._maps: dict[int, TokenArray] = {}
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the stream, EOS included."""
+        return int(self._starts[-1])
+
+    @property
+    def shard_starts(self) -> npt.NDArray[np.int64]:
+        """Stream position of every shard's first token, and the end: int64 [num_shards + 1]."""
+        return self._starts
+
+    def num_windows(self, seq_len: int) -> int:
+        """Windows of `seq_len` targets that the stream holds."""
+        return num_windows(self.num_tokens, seq_len)
+
+    def tokens(self, start: int, stop: int) -> TokenArray:
+        """Tokens [start, stop) of the stream: [stop - start]."""
+        if not 0 <= start <= stop <= self.num_tokens:
+            raise DatasetError(
+                f"{self.source}/{self.split}: tokens [{start}, {stop}) asked of {self.num_tokens}"
+            )
+        out = np.empty(stop - start, dtype=self._dtype)
+        self._copy(start, out)
+        return out
+
+    def windows(self, ids: npt.NDArray[np.int64], seq_len: int) -> TokenArray:
+        """Tokens of windows: [len(ids), seq_len + 1]; row k is inputs and the last target."""
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.num_windows(seq_len):
+            raise DatasetError(
+                f"{self.source}/{self.split}: window ids {ids.min()}..{ids.max()} asked of "
+                f"{self.num_windows(seq_len)} windows of {seq_len}"
+            )
+        out = np.empty((len(ids), seq_len + 1), dtype=self._dtype)
+        for row, window in enumerate(ids):
+            self._copy(int(window) * seq_len, out[row])
+        return out
+
+    def documents(self) -> pl.DataFrame:
+        """The document index of the stream.
+
+        Columns of `shards.index.SCHEMA`, with `token_start` counted in the stream, and `shard`,
+        the number of the shard.
+        """
+        frames = [self._index(number, shard) for number, shard in enumerate(self.facts.shards)]
+        if not frames:
+            raise DatasetError(f"{self.source}/{self.split}: the split is empty")
+        return pl.concat(frames)
+
+    def _index(self, number: int, shard: ShardFacts) -> pl.DataFrame:
+        frame = pl.read_parquet(_resolve(self._directory, shard.index_path))
+        start = int(self._starts[number])
+        return frame.with_columns(
+            token_start=pl.col("token_start") + start, shard=pl.lit(number, dtype=pl.Int32)
+        )
+
+    def _copy(self, start: int, out: TokenArray) -> None:
+        """Fill `out` with the tokens from `start` on, across shards."""
+        shard = int(np.searchsorted(self._starts, start, side="right")) - 1
+        done = 0
+        while done < len(out):
+            offset = start + done - int(self._starts[shard])
+            piece = self._map(shard)[offset : offset + len(out) - done]
+            out[done : done + len(piece)] = piece
+            done += len(piece)
+            shard += 1
+
+    def _map(self, number: int) -> TokenArray:
+        if number not in self._maps:
+            shard = self.facts.shards[number]
+            path = _resolve(self._directory, shard.path)
+            if path.stat().st_size != shard.bytes:
+                raise DatasetError(
+                    f"{path}: {path.stat().st_size} bytes, the manifest says {shard.bytes}; "
+                    "run `tally verify`, then rebuild or restore the file"
+                )
+            self._maps[number] = np.memmap(path, dtype=self._dtype, mode="r")
+        return self._maps[number]
+
+
+class Dataset:
+    """A complete dataset directory, opened for reading."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
+
+    @classmethod
+    def open(cls, path: Path) -> "Dataset":
+        """Open DATASET; checks the manifest, not the shards' checksums (`tally verify` does)."""
+        return cls(path, load_manifest(path))
+
+    def stream(self, source: str, split: str = "train") -> TokenStream:
+        """One split of one source.
+
+        Raises:
+            DatasetError: the dataset has no such source or split.
+        """
+        splits = self._known(self.manifest.sources, source, "source").splits
+        facts = self._known(splits, split, f"split of {source}")
+        return TokenStream(self.path, source, split, facts, self.manifest.tokenizer.dtype)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        path = _resolve(self.path, self.manifest.tokenizer.file)
+        if blake3_file(path) != self.manifest.tokenizer.blake3:
+            raise DatasetError(f"{path}: not the tokenizer the manifest names; restore the file")
+        return Tokenizer.from_file(str(path))
+
+    def tokenizer(self) -> Tokenizer:
+        """The exact tokenizer, its checksum verified."""
+        return self._tokenizer
+
+    def _known(self, mapping: dict[str, T], key: str, what: str) -> T:
+        if key not in mapping:
+            names = ", ".join(sorted(mapping)) or "none"
+            raise DatasetError(f"{self.path}: no {what} '{key}'; there are: {names}")
+        return mapping[key]
+
+
+def _resolve(directory: Path, relative: str) -> Path:
+    """The file inside the dataset; a link that leads out of it is refused."""
+    path = directory / relative
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise DatasetError(f"{path}: leads out of the dataset directory; refused")
+    if not path.is_file():
+        raise DatasetError(f"{path}: missing; rebuild the dataset or restore the file")
+    return path
