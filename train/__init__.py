@@ -1,0 +1,1 @@
+"""DeepSpeed trainer of small decoders in which every token is accounted for."""

@@ -1,0 +1,177 @@
+"""Checkpoint directories: written whole or not at all, proved by checksums, newest good one found.
+
+    RUN/checkpoints/step_000300/     state after 300 steps (steps 0..299 are done)
+        model.safetensors            our float32 weights
+        state.json                   step, plan and dataset ids, the model's shape
+        config.yaml                  the resolved training config
+        ...                          optimizer and random state: see train/state.py
+        COMPLETE                     BLAKE3 of every other file; written last
+
+A checkpoint is written under a temporary name and renamed, so a directory named `step_*` was
+complete once; COMPLETE shows whether it still is.
+"""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+
+from configs.model import ModelConfig
+from shards.atomic import sync_directory, write_json_atomic
+from shards.hashing import blake3_file
+from train.errors import TrainError
+from train.model import Decoder
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "state.json"
+COMPLETE_FILE = "COMPLETE"
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint directory and the number of steps done when it was written."""
+
+    path: Path
+    step: int
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps lies."""
+    return run_dir / "checkpoints" / f"step_{step:06d}"
+
+
+def list_checkpoints(run_dir: Path) -> list[Checkpoint]:
+    """All finished checkpoints of a run, oldest first; their checksums are not looked at."""
+    folder = run_dir / "checkpoints"
+    paths = [path for path in folder.glob("step_*") if (path / COMPLETE_FILE).is_file()]
+    return sorted((Checkpoint(path, _step_of(path)) for path in paths), key=lambda c: c.step)
+
+
+def _step_of(path: Path) -> int:
+    digits = path.name.removeprefix("step_")
+    if not digits.isdigit():
+        raise TrainError(f"{path}: not a checkpoint's name (step_000300); move it away")
+    return int(digits)
+
+
+def begin(run_dir: Path, step: int) -> Path:
+    """Make the empty temporary directory of a checkpoint, which several ranks then fill."""
+    final = checkpoint_path(run_dir, step)
+    temporary = final.with_name(f"tmp-{final.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def finish(run_dir: Path, step: int, temporary: Path) -> Path:
+    """Write COMPLETE, make everything durable and rename the directory into place."""
+    final = checkpoint_path(run_dir, step)
+    for file in _files(temporary):
+        _fsync(file)
+    sums = {str(file.relative_to(temporary)): blake3_file(file) for file in _files(temporary)}
+    write_json_atomic(temporary / COMPLETE_FILE, {"blake3": sums})
+    for directory in [path for path in temporary.rglob("*") if path.is_dir()]:
+        sync_directory(directory)
+    if final.exists():
+        shutil.rmtree(final)
+    temporary.rename(final)
+    sync_directory(final.parent)
+    return final
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(
+        path for path in directory.rglob("*") if path.is_file() and path.name != COMPLETE_FILE
+    )
+
+
+def _fsync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(path: Path) -> None:
+    """Check every file of a checkpoint against COMPLETE.
+
+    Raises:
+        TrainError: a file is missing, superfluous or changed.
+    """
+    try:
+        sums = json.loads((path / COMPLETE_FILE).read_text())["blake3"]
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainError(f"{path}: COMPLETE is missing or unreadable ({error})") from None
+    found = {str(file.relative_to(path)) for file in _files(path)}
+    if found != set(sums):
+        wrong = ", ".join(sorted(found ^ set(sums)))
+        raise TrainError(f"{path}: files missing or not written by the trainer: {wrong}")
+    for name, expected in sums.items():
+        if blake3_file(path / name) != expected:
+            raise TrainError(f"{path}: {name} differs from what was written (BLAKE3)")
+
+
+def latest_checkpoint(run_dir: Path) -> Checkpoint | None:
+    """The newest checkpoint whose files are intact; broken ones are passed over, loudly."""
+    for checkpoint in reversed(list_checkpoints(run_dir)):
+        try:
+            verify(checkpoint.path)
+        except TrainError as error:
+            logger.warning("broken checkpoint, falling back to the one before: %s", error)
+            continue
+        return checkpoint
+    return None
+
+
+def prune(run_dir: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what killed runs left half-written."""
+    for leftover in (run_dir / "checkpoints").glob("tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for checkpoint in list_checkpoints(run_dir)[:-keep]:
+        # The marker goes first: a half-deleted directory must not pass for a checkpoint.
+        (checkpoint.path / COMPLETE_FILE).unlink()
+        shutil.rmtree(checkpoint.path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """state.json of a checkpoint."""
+    state: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    return state
+
+
+def load_model(run_dir: Path, step: int | None = None) -> tuple[Decoder, int]:
+    """The trained model of a run, float32 on the CPU, and the steps it was trained for.
+
+    Args:
+        run_dir: the RUN directory.
+        step: which checkpoint; the newest intact one by default.
+
+    Raises:
+        TrainError: there is no such checkpoint, or it is broken.
+    """
+    checkpoint = _find(run_dir, step)
+    model_config = ModelConfig.model_validate(read_state(checkpoint.path)["model"])
+    with torch.device("meta"):
+        model = Decoder(model_config)
+    model.load_state_dict(load_file(checkpoint.path / MODEL_FILE), assign=True)
+    return model.eval(), checkpoint.step
+
+
+def _find(run_dir: Path, step: int | None) -> Checkpoint:
+    if step is None:
+        checkpoint = latest_checkpoint(run_dir)
+        if checkpoint is None:
+            raise TrainError(f"{run_dir}: no intact checkpoint; train it first (tally train)")
+        return checkpoint
+    steps = [checkpoint.step for checkpoint in list_checkpoints(run_dir)]
+    if step not in steps:
+        raise TrainError(f"{run_dir}: no checkpoint of step {step}; there are {steps}")
+    verify(checkpoint_path(run_dir, step))
+    return Checkpoint(checkpoint_path(run_dir, step), step)
