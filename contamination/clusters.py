@@ -1,0 +1,163 @@
+"""Hits -> clusters: one place of one document that shares words with one item.
+
+Hits of the same item that lie close together in a document form a cluster. A cluster knows how many
+bits of the item's passage, question and answer it covers and its longest unbroken run.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from contamination.index import RUN_WORDS, Index
+
+CLUSTER = np.dtype(
+    [
+        ("document", np.int32),
+        ("item", np.int32),  # sequence of the index; decoys come after the items
+        ("first_word", np.int32),  # words of the document
+        ("end_word", np.int32),
+        ("start", np.int64),  # bytes of the document
+        ("end", np.int64),
+        ("run", np.int32),  # longest run of words that are consecutive on both sides
+        ("passage_bits", np.float32),
+        ("question_bits", np.float32),
+        ("answer_bits", np.float32),
+    ]
+)
+
+MAX_POSTINGS = 100
+"""A seed of more items is a stock phrase ("which of the following is") and no evidence."""
+_GAP_WORDS = (20, 60)
+"""Clusters part at a gap of the item's length, but at least 20 and at most 60 words."""
+
+
+def clusters_of(
+    hits: NDArray[np.void], index: Index, bits: NDArray[np.float32], min_bits: float
+) -> NDArray[np.void]:
+    """Clusters worth `min_bits` or more in question and answer, or in the passage.
+
+    Args:
+        hits: HIT [num_hits], by document and word.
+        index: the index they were found with.
+        bits: float32 [num_words of the sequences], from `contamination.surprisal`.
+        min_bits: smaller clusters are dropped.
+
+    Returns:
+        CLUSTER [num_clusters], by document, item and word.
+    """
+    longest = int((index.sequences.bounds[:, 3] - index.sequences.bounds[:, 0]).max(initial=0))
+    postings = (index.postings, index.posting_item, index.posting_position)
+    covered = np.zeros(longest + RUN_WORDS, np.bool_)
+    capacity = 4096
+    while True:
+        out = np.empty(capacity, CLUSTER)
+        found = _clusters(
+            hits, postings, index.sequences.bounds, bits, np.float32(min_bits), covered, out
+        )
+        if found <= capacity:
+            return out[:found].copy()
+        capacity = found
+
+
+@njit(nogil=True, cache=True)
+def _clusters(hits, postings, bounds, bits, min_bits, covered, out):  # type: ignore[no-untyped-def]
+    found, begin = 0, 0
+    while begin < len(hits):
+        stop = begin
+        while stop < len(hits) and hits[stop].document == hits[begin].document:
+            stop += 1
+        items, positions, sources = _expand(hits, begin, stop, postings)
+        order = np.argsort(items, kind="mergesort")  # stable: words stay in order
+        at = 0
+        while at < len(order):
+            item = items[order[at]]
+            length = bounds[item, 3] - bounds[item, 0]
+            gap = max(_GAP_WORDS[0], min(length, _GAP_WORDS[1]))
+            until = at + 1
+            while (
+                until < len(order)
+                and items[order[until]] == item
+                and hits[sources[order[until]]].word - hits[sources[order[until - 1]]].word <= gap
+            ):
+                until += 1
+            chosen = order[at:until]
+            at = until
+            run, doc_words = _cover(hits, positions, sources, chosen, covered)
+            sums = _covered_bits(bounds[item], bits, covered, doc_words)
+            if max(sums[1] + sums[2], sums[0]) < min_bits:
+                continue
+            if found < len(out):
+                head, tail = hits[sources[chosen[0]]], hits[sources[chosen[-1]]]
+                row = out[found]
+                row.document = head.document
+                row.item = item
+                row.first_word = head.word
+                row.end_word = tail.word + RUN_WORDS
+                row.start = head.start
+                row.end = tail.end
+                row.run = run
+                row.passage_bits, row.question_bits, row.answer_bits = sums
+            found += 1
+        begin = stop
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _expand(hits, begin, stop, postings):  # type: ignore[no-untyped-def]
+    """(item, position in the item, hit) of every hit of a document; stock phrases left out."""
+    first, posting_item, posting_position = postings
+    total = 0
+    for h in range(begin, stop):
+        size = first[hits[h].seed + 1] - first[hits[h].seed]
+        total += size if size <= MAX_POSTINGS else 0
+    items = np.empty(total, np.int32)
+    positions, sources = np.empty(total, np.int32), np.empty(total, np.int64)
+    n = 0
+    for h in range(begin, stop):
+        low, high = first[hits[h].seed], first[hits[h].seed + 1]
+        if high - low > MAX_POSTINGS:
+            continue
+        for posting in range(low, high):
+            items[n], positions[n], sources[n] = posting_item[posting], posting_position[posting], h
+            n += 1
+    return items, positions, sources
+
+
+@njit(nogil=True, cache=True)
+def _cover(hits, positions, sources, chosen, covered):  # type: ignore[no-untyped-def]
+    """Marks the item's covered words; returns the longest run and the document's words used."""
+    covered[:] = False
+    best, run, doc_words, doc_end = 0, 0, 0, -1
+    last_word, last_shift = -2, 0
+    for k in chosen:
+        word, position = hits[sources[k]].word, positions[k]
+        covered[position : position + RUN_WORDS] = True
+        if word + RUN_WORDS > doc_end:
+            doc_words += word + RUN_WORDS - max(word, doc_end)
+            doc_end = word + RUN_WORDS
+        run = run + 1 if word == last_word + 1 and word - position == last_shift else RUN_WORDS
+        last_word, last_shift = word, word - position
+        best = max(best, run)
+    return best, doc_words
+
+
+@njit(nogil=True, cache=True)
+def _covered_bits(bounds, bits, covered, doc_words):  # type: ignore[no-untyped-def]
+    """Covered bits of passage, question and answer.
+
+    An item that repeats itself ("3, 4, 5, 3, 4, 5") can be covered by fewer words of the document
+    than it has; the bits are scaled down to what the document really holds.
+    """
+    words = 0
+    passage, question, answer = np.float32(0), np.float32(0), np.float32(0)
+    for k in range(bounds[0], bounds[3]):
+        if covered[k - bounds[0]]:
+            words += 1
+            if k < bounds[1]:
+                passage += bits[k]
+            elif k < bounds[2]:
+                question += bits[k]
+            else:
+                answer += bits[k]
+    scale = np.float32(min(1.0, doc_words / max(words, 1)))
+    return passage * scale, question * scale, answer * scale

@@ -1,0 +1,117 @@
+"""The scan: documents x index -> hits (five words of a document that are five words of an item).
+
+One pass over the bytes: words, rolling seeds, filter, bucket. The same pass counts the items' words
+in one document of eight, chosen by content, for `contamination.surprisal`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from contamination.index import RUN_WORDS, Index, filter_mask, roll_seeds
+from contamination.surprisal import Vocabulary, word_number
+from contamination.words import words_of_document
+
+HIT = np.dtype(
+    [
+        ("document", np.int32),  # number in the piece
+        ("word", np.int32),  # number of the first of the five words in the document
+        ("seed", np.int32),  # number of the seed in the index
+        ("start", np.int64),  # first byte in the document
+        ("end", np.int64),  # one past the last byte
+    ]
+)
+_SAMPLE_ONE_IN = np.uint64(8)
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a scan of some documents found.
+
+    Attributes:
+        hits: HIT [num_hits], by document and word.
+        counts: int64 [num_vocabulary], the items' words in the sampled documents.
+        sampled_words: all words of the sampled documents.
+        words: words of all documents.
+    """
+
+    hits: NDArray[np.void]
+    counts: NDArray[np.int64]
+    sampled_words: int
+    words: int
+
+
+def scan(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], index: Index, vocabulary: Vocabulary
+) -> ScanResult:
+    """Scans documents ``data[offsets[d]:offsets[d + 1]]``; document numbers count from 0."""
+    longest = int(np.diff(offsets).max(initial=0))
+    scratch = np.empty((4, longest // 2 + 2), np.uint64)
+    capacity = max(1024, len(data) // 64)
+    while True:
+        hits = np.empty(capacity, HIT)
+        counts = np.zeros(len(vocabulary.words), np.int64)
+        found, words, sampled = _scan(
+            data,
+            offsets,
+            (index.filter, index.filter_shift, index.buckets, index.bucket_shift, index.seeds),
+            (vocabulary.words, vocabulary.table, counts),
+            (scratch[0], scratch[1].view(np.int64), scratch[2].view(np.int64), scratch[3]),
+            hits,
+        )
+        if found <= capacity:
+            return ScanResult(hits[:found].copy(), counts, sampled, words)
+        capacity = found
+
+
+@njit(nogil=True, cache=True)
+def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
+    hashes, start, end, seeds = scratch
+    found, total, sampled = 0, 0, 0
+    for document in range(len(offsets) - 1):
+        first = offsets[document]
+        count = words_of_document(data, first, offsets[document + 1], False, hashes, start, end)
+        total += count
+        if count < RUN_WORDS:
+            continue
+        if ((hashes[0] * np.uint64(3)) ^ hashes[count - 1]) % _SAMPLE_ONE_IN == np.uint64(0):
+            sampled += count
+            _count(hashes, count, vocabulary)
+        roll_seeds(hashes, count, seeds)
+        for k in range(RUN_WORDS - 1, count):
+            seed = _lookup(seeds[k], tables)
+            if seed >= 0:
+                if found < len(hits):
+                    word = k - RUN_WORDS + 1
+                    hit = hits[found]
+                    hit.document = document
+                    hit.word = word
+                    hit.seed = seed
+                    hit.start = start[word] - first
+                    hit.end = end[k] - first
+                found += 1
+    return found, total, sampled
+
+
+@njit(inline="always")
+def _lookup(seed, tables):  # type: ignore[no-untyped-def]
+    """Number of a seed in the index, or -1."""
+    filter_words, filter_shift, buckets, bucket_shift, keys = tables
+    mask = filter_mask(seed)
+    if (filter_words[seed >> filter_shift] & mask) == mask:
+        bucket = seed >> bucket_shift
+        for position in range(buckets[bucket], buckets[bucket + np.uint64(1)]):
+            if keys[position] == seed:
+                return np.int64(position)
+    return np.int64(-1)
+
+
+@njit(nogil=True, cache=True)
+def _count(hashes, count, vocabulary):  # type: ignore[no-untyped-def]
+    words, table, counts = vocabulary
+    for k in range(count):
+        number = word_number(hashes[k], words, table)
+        if number >= 0:
+            counts[number] += 1

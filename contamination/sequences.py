@@ -1,0 +1,127 @@
+"""Every item as one sequence of word hashes, passage + question + answer; and its decoy.
+
+A decoy is an item that nobody wrote: pieces of five to eight words taken from other items of the
+same benchmark at the same positions. It has the lengths and the phrases of a real item, so how
+often decoys are "found" estimates how often a finding is chance.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from contamination.items import Benchmark
+from contamination.words import hash_words_of_texts
+
+_GOLDEN, _M1, _M2 = (
+    np.uint64(0x9E3779B97F4A7C15),
+    np.uint64(0xBF58476D1CE4E5B9),
+    np.uint64(0x94D049BB133111EB),
+)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The words of many items.
+
+    Attributes:
+        words: uint64 [num_words], passage, question and answer of each item in turn.
+        numeric: bool [num_words], whether a word is digits only.
+        bounds: int64 [num_items, 4], where passage, question and answer begin, and the end.
+        benchmark: int32 [num_items], number of the benchmark.
+    """
+
+    words: NDArray[np.uint64]
+    numeric: NDArray[np.bool_]
+    bounds: NDArray[np.int64]
+    benchmark: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+
+def sequences_of(benchmarks: list[Benchmark]) -> Sequences:
+    """Hashes the items of the benchmarks, in order."""
+    items = [item for benchmark in benchmarks for item in benchmark.items]
+    texts = [text for item in items for text in (item.passage, item.question, item.answer)]
+    words = hash_words_of_texts(texts)
+    starts = words.document_offsets
+    bounds = np.stack([starts[0:-1:3], starts[1:-1:3], starts[2:-1:3], starts[3::3]], axis=1)
+    sizes = [len(benchmark.items) for benchmark in benchmarks]
+    benchmark_of = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    return Sequences(words.hash, _numeric(texts, words.start, words.end), bounds, benchmark_of)
+
+
+def _numeric(
+    texts: list[str], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    data = "".join(texts).encode("utf-8", "surrogatepass")
+    codes = np.frombuffer(data, np.uint8)
+    digits = np.zeros(len(codes) + 1, np.int64)
+    np.cumsum((codes >= ord("0")) & (codes <= ord("9")), out=digits[1:])
+    numeric: NDArray[np.bool_] = digits[end] - digits[start] == end - start
+    return numeric
+
+
+def with_decoys(sequences: Sequences) -> Sequences:
+    """The items and, after them, one decoy of each in the same order."""
+    decoys, numeric = _decoys(
+        sequences.words, sequences.numeric, sequences.bounds, sequences.benchmark
+    )
+    return Sequences(
+        np.concatenate([sequences.words, decoys]),
+        np.concatenate([sequences.numeric, numeric]),
+        np.concatenate([sequences.bounds, sequences.bounds + len(sequences.words)]),
+        np.concatenate([sequences.benchmark, sequences.benchmark]),
+    )
+
+
+@njit(nogil=True, cache=True)
+def _decoys(words, numeric, bounds, benchmark):  # type: ignore[no-untyped-def]
+    """Same lengths as the items; uint64 [num_words] and bool [num_words]."""
+    out, out_numeric = words.copy(), numeric.copy()
+    first = 0
+    state = np.uint64(0)
+    for item in range(len(bounds)):
+        if benchmark[item] != benchmark[first]:
+            first = item
+        last = np.searchsorted(benchmark, benchmark[item], side="right")
+        for field in range(3):
+            at, stop = bounds[item, field], bounds[item, field + 1]
+            position = 0
+            while at < stop:
+                state, draw = _next(state)
+                size = min(stop - at, np.int64(5 + draw % np.uint64(4)))
+                source = _donor(bounds, field, position + size, first, last, item, state)
+                state, _ = _next(state)
+                if source < 0:  # nobody else is that long: the item's own words, backwards
+                    out[at : at + size] = words[at : at + size][::-1]
+                    out_numeric[at : at + size] = numeric[at : at + size][::-1]
+                else:
+                    out[at : at + size] = words[source - size : source]
+                    out_numeric[at : at + size] = numeric[source - size : source]
+                at += size
+                position += size
+    return out, out_numeric
+
+
+@njit(inline="always")
+def _next(state):  # type: ignore[no-untyped-def]
+    """SplitMix64."""
+    state = state + _GOLDEN
+    z = (state ^ (state >> np.uint64(30))) * _M1
+    z = (z ^ (z >> np.uint64(27))) * _M2
+    return state, z ^ (z >> np.uint64(31))
+
+
+@njit(nogil=True, cache=True)
+def _donor(bounds, field, length, first, last, item, state):  # type: ignore[no-untyped-def]
+    """End of the piece [length - size, length) in the field of another item; -1 after 8 tries."""
+    for _ in range(8):
+        state, draw = _next(state)
+        other = first + np.int64(draw % np.uint64(last - first))
+        begin, end = bounds[other, field], bounds[other, field + 1]
+        if other != item and end - begin >= length:
+            return begin + length
+    return np.int64(-1)
