@@ -110,7 +110,7 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 def _known_keys(schema: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     models = [schema]
     for part in location:
-        fields = [m.model_fields[part] for m in models if part in m.model_fields]  # type: ignore[index]
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
         if fields:
             models = [model for field in fields for model in _models_in(field.annotation)]
     return sorted({name for model in models for name in model.model_fields})

@@ -113,7 +113,7 @@ class TokenizerFacts(_Part):
 class Manifest(_Part):
     """Everything there is to know about a dataset."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     dataset_id: str = ""
     name: str
     config: dict[str, Any]

@@ -1,6 +1,7 @@
 """Documents in, shards out: packed tokens and the document index, each file whole or absent."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ class SplitWriter:
         self._directory, self._prefix = directory, f"{source}/{split}"
         self._dtype, self._eos_id, self._shard_tokens = dtype, eos_id, shard_tokens
         self._rows: list[DocumentRow] = []
-        self._tokens: list[Tokens] = []
+        self._tokens: list[npt.NDArray[np.unsignedinteger[Any]]] = []
         self._pending = 0
         self._shards: list[ShardFacts] = []
         self._documents = self._characters = self._bytes = self._total = 0

@@ -1,0 +1,113 @@
+"""`tally inspect`, `verify`, `ledger` and `trace`: look inside, prove integrity, read the accounts."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from configs.terminal import console, human, progress
+
+app = typer.Typer(no_args_is_help=True, help="Look into datasets and the accounts of runs.")
+
+DatasetPath = Annotated[Path, typer.Argument(help="A dataset directory written by `tally build`.")]
+RunPath = Annotated[Path, typer.Argument(help="A run directory written by `tally train`.")]
+Step = Annotated[Optional[int], typer.Option(help="Count the steps before this one.")]  # noqa: UP045
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def verify(dataset: DatasetPath) -> None:
+    """Prove that a dataset is what its manifest says: every file, token and document.
+
+    Leaves with exit code 1 and the list of problems if anything is wrong.
+    """
+    from shards.verify import require_sound, total_bytes, verify_dataset
+
+    with progress("verify", total_bytes(dataset) / 1e6, "MB") as bar:
+        report = verify_dataset(dataset, lambda size: bar.advance(size / 1e6))
+    require_sound(report)
+    console.print(
+        f"sound: dataset {report.dataset_id}, {report.files} files, {human(report.bytes)} bytes, "
+        f"{report.documents:,} documents, {report.tokens:,} tokens"
+    )
+
+
+@app.command()
+def inspect(
+    dataset: DatasetPath,
+    source: Annotated[Optional[str], typer.Option(help="Only this source.")] = None,  # noqa: UP045
+    sample: Annotated[int, typer.Option(help="Also print the first N documents.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a dataset holds: sources, splits, tokens, licences, what was dropped and why."""
+    from shards import views
+    from shards.reader import Dataset
+
+    opened = Dataset.open(dataset)
+    if as_json:
+        print(json.dumps(opened.manifest.model_dump(mode="json"), indent=1))
+        return
+    for table in views.dataset_tables(opened.manifest, source):
+        console.print(table)
+    for text in views.sample_documents(opened, source, sample):
+        console.print(text, markup=False, highlight=False)
+
+
+@app.command()
+def ledger(
+    run: RunPath,
+    step: Step = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Recompute every step from the plan and compare.")
+    ] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="With --verify: read the tokens again as well.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which tokens a run was trained on, how often, and prove it.
+
+    The table counts, for every source, the windows and targets read up to a step, how many of
+    them for the first time, and the exact number of epochs. With --verify the digest that the
+    ranks logged at every step, over what they really fed to the model, is compared with the plan.
+    """
+    from shards import accounts, views
+
+    books = accounts.read_accounts(run, step)
+    problems = list(accounts.verify_run(books, tokens)) if verify else []
+    if as_json:
+        print(json.dumps(accounts.as_json(books, problems if verify else None), indent=1))
+    else:
+        console.print(views.ledger_table(books))
+    accounts.require_proved(books, problems)
+    if verify and not as_json:
+        what = "window and token" if tokens else "window"
+        console.print(f"proved: the {what} digests of all {books.steps} steps equal the plan's")
+
+
+@app.command()
+def trace(
+    run: RunPath,
+    step: Annotated[Optional[int], typer.Option(help="Print the documents of this step.")] = None,  # noqa: UP045
+    doc: Annotated[
+        Optional[str], typer.Option(help="Print the steps that read this document.")
+    ] = None,  # noqa: E501, UP045
+    as_json: AsJson = False,
+) -> None:
+    """From a step to the documents it read (--step K), or from a document to its steps (--doc ID)."""
+    from shards import accounts, tracing, views
+    from shards.errors import DatasetError
+
+    if (step is None) == (doc is None):
+        raise DatasetError("give either --step K or --doc ID")
+    books = accounts.read_accounts(run, None)
+    rows: list[Any]
+    if step is not None:
+        rows = list(tracing.trace_step(books.plan, books.datasets, step))
+    else:
+        rows = tracing.trace_document(books.plan, books.datasets, str(doc), books.steps)
+    if as_json:
+        print(json.dumps([row._asdict() for row in rows], indent=1))
+    else:
+        console.print(views.trace_table(rows))

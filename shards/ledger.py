@@ -1,0 +1,166 @@
+"""RUN/ledger.jsonl: what every step of a run was really fed, and the check against the plan.
+
+A line a step, of the weights' own history: a resumed run cuts the ledger back to its checkpoint.
+Two digests prove a step, both sums modulo 2**128 over its windows, so that ranks can fold their
+share in any order: `windows_digest` of (source, window) ids, and `tokens_digest` of the ids with
+the very tokens that went into the model.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from shards.atomic import write_text_atomic
+from shards.errors import DatasetError
+from shards.permutation import mix64
+from shards.plan import Plan
+from shards.reader import TokenArray, TokenStream
+
+LEDGER_NAME = "ledger.jsonl"
+DIGEST_MODULUS = 1 << 128
+_LANE_KEYS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1B54A32D192ED03))
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One optimizer step."""
+
+    step: int
+    windows: dict[str, int]
+    """Windows fed of each source in this step."""
+    masked_targets: int
+    """Targets that did not count in the loss."""
+    windows_digest: str
+    """32 hex digits."""
+    tokens_digest: str
+    """32 hex digits."""
+
+
+def digest_windows(source: npt.NDArray[np.int32], window: npt.NDArray[np.int64]) -> int:
+    """Order-independent digest of window ids: [n], [n] -> a sum modulo 2**128."""
+    lanes = []
+    for key in _LANE_KEYS:
+        hashed = mix64(mix64(source.astype(np.uint64) + key) + window.astype(np.uint64))
+        # Exact sums: the low lane's carry belongs to the digest, or ranks' parts would not add up.
+        high, low = (hashed >> np.uint64(32)).sum(), (hashed & np.uint64(0xFFFFFFFF)).sum()
+        lanes.append((int(high) << 32) + int(low))
+    return ((lanes[0] << 64) + lanes[1]) % DIGEST_MODULUS
+
+
+def digest_tokens(
+    source: npt.NDArray[np.int32], window: npt.NDArray[np.int64], tokens: TokenArray
+) -> int:
+    """Order-independent digest of window ids and their tokens.
+
+    Args:
+        source: index of each window's source in the plan, [n].
+        window: window ids, [n].
+        tokens: the windows' tokens in the dataset's dtype, [n, seq_len + 1].
+    """
+    ids = np.stack([source.astype("<i8"), window.astype("<i8")], axis=1)
+    total = 0
+    for row in range(len(ids)):
+        digest = blake3(ids[row].tobytes() + tokens[row].tobytes()).digest(length=16)
+        total += int.from_bytes(digest, "little")
+    return total % DIGEST_MODULUS
+
+
+def hex_digest(digest: int) -> str:
+    """A digest as 32 hex digits."""
+    return f"{digest % DIGEST_MODULUS:032x}"
+
+
+class Ledger:
+    """The ledger of a run, open for appending."""
+
+    def __init__(self, run: Path) -> None:
+        self._path = run / LEDGER_NAME
+
+    def truncate(self, step: int) -> int:
+        """Keep the entries before `step`; returns how many were discarded."""
+        if not self._path.exists():
+            return 0
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text_atomic(self._path, "".join(lines[:step]))
+        return max(len(lines) - step, 0)
+
+    def append(self, entry: LedgerEntry) -> None:
+        """Add one step; reaches the disk with the next checkpoint at the latest."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(entry)) + "\n")
+
+
+def read_ledger(run: Path) -> Iterator[LedgerEntry]:
+    """Entries of a run's ledger in file order.
+
+    Raises:
+        DatasetError: no ledger, or a line that is not an entry.
+    """
+    path = run / LEDGER_NAME
+    if not path.is_file():
+        raise DatasetError(f"{path}: no ledger; is {run} a run of `tally train`?")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield LedgerEntry(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise DatasetError(f"{path}:{number}: not a ledger entry ({error})") from None
+
+
+def verify(
+    plan: Plan, entries: Iterable[LedgerEntry], streams: Mapping[str, TokenStream] | None = None
+) -> Iterator[list[str]]:
+    """Recompute every step from the plan and compare; yields each step's differences.
+
+    Args:
+        plan: the plan of the run.
+        entries: its ledger.
+        streams: with the streams of all sources by name, the tokens are read again and
+            compared too; without, the window ids alone.
+    """
+    for expected, entry in enumerate(entries):
+        if entry.step != expected:
+            yield [f"line {expected + 1}: step {entry.step} where step {expected} belongs"]
+            return
+        if expected >= plan.num_steps:
+            yield [f"step {expected}: the plan ends at step {plan.num_steps - 1}"]
+            return
+        yield _differences(plan, entry, streams)
+
+
+def _differences(
+    plan: Plan, entry: LedgerEntry, streams: Mapping[str, TokenStream] | None
+) -> list[str]:
+    wanted = planned_entry(plan, entry.step, streams)
+    fields = ["windows", "windows_digest"] + (["tokens_digest"] if streams else [])
+    return [
+        f"step {entry.step}: {field} is {getattr(entry, field)}, the plan gives {wanted[field]}"
+        for field in fields
+        if getattr(entry, field) != wanted[field]
+    ]
+
+
+def planned_entry(
+    plan: Plan, step: int, streams: Mapping[str, TokenStream] | None = None
+) -> dict[str, Any]:
+    """What the ledger must say of a step; `tokens_digest` only with streams."""
+    source, window = plan.step(step)
+    counts = np.bincount(source, minlength=len(plan.sources))
+    planned: dict[str, Any] = {
+        "windows": {s.name: int(n) for s, n in zip(plan.sources, counts, strict=True)},
+        "windows_digest": hex_digest(digest_windows(source, window)),
+    }
+    if streams:
+        total = 0
+        for number, facts in enumerate(plan.sources):
+            mine = source == number
+            tokens = streams[facts.name].windows(window[mine], plan.seq_len)
+            total += digest_tokens(source[mine], window[mine], tokens)
+        planned["tokens_digest"] = hex_digest(total)
+    return planned

@@ -1,0 +1,125 @@
+"""From steps to documents and back: what a step read, and when a document was read."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from shards.errors import DatasetError
+from shards.plan import Plan
+from shards.reader import Dataset, TokenStream
+
+
+class Passage(NamedTuple):
+    """A part of a document that lies in a window."""
+
+    slot: int
+    """Place of the window in the step's global batch."""
+    source: str
+    window: int
+    doc_id: str
+    origin: str
+    url: str | None
+    token_start: int
+    """First token of the part, counted in the stream."""
+    token_stop: int
+    text: str
+
+
+class Reading(NamedTuple):
+    """A step that trained on part of a document."""
+
+    step: int
+    source: str
+    window: int
+    targets: int
+    """Targets of the document in that window."""
+
+
+def streams_of(plan: Plan, datasets: Mapping[str, Dataset]) -> dict[str, TokenStream]:
+    """Open the stream of every source of a plan.
+
+    Raises:
+        DatasetError: a dataset's id is not the one the plan was made with.
+    """
+    streams = {}
+    for facts in plan.sources:
+        dataset = datasets[facts.name]
+        if dataset.manifest.dataset_id != facts.dataset_id:
+            raise DatasetError(
+                f"source '{facts.name}': {dataset.path} is dataset {dataset.manifest.dataset_id}, "
+                f"the plan was made with {facts.dataset_id}; give the right directory"
+            )
+        streams[facts.name] = dataset.stream(facts.source, facts.split)
+    return streams
+
+
+def trace_step(plan: Plan, datasets: Mapping[str, Dataset], step: int) -> Iterator[Passage]:
+    """Yield the documents in the global batch of `step`, slot by slot."""
+    streams = streams_of(plan, datasets)
+    batch = plan.step(step)
+    indexes = {plan.sources[s].name: None for s in np.unique(batch.source)}
+    documents = {name: streams[name].documents() for name in indexes}
+    for slot, (number, window) in enumerate(zip(*batch, strict=True)):
+        name = plan.sources[number].name
+        start = int(window) * plan.seq_len
+        stop = start + plan.seq_len + 1
+        for row in overlapping(documents[name], start, stop).iter_rows(named=True):
+            first = max(start, row["token_start"])
+            last = min(stop, row["token_start"] + row["token_count"])
+            text = datasets[name].tokenizer().decode(streams[name].tokens(first, last).tolist())
+            origin = f"{row['origin_file']}:{row['origin_row']}"
+            yield Passage(
+                slot, name, int(window), row["doc_id"], origin, row["url"], first, last, text
+            )
+
+
+def trace_document(
+    plan: Plan, datasets: Mapping[str, Dataset], doc_id: str, last_step: int | None = None
+) -> list[Reading]:
+    """All steps that trained on a document, in order.
+
+    Args:
+        plan: the plan of the run.
+        datasets: dataset of every source by name.
+        doc_id: the document's id, or the id of a duplicate that was folded into it.
+        last_step: only the steps before this one.
+
+    Raises:
+        DatasetError: no source of the plan holds the document.
+    """
+    for number, (name, stream) in enumerate(streams_of(plan, datasets).items()):
+        frame = stream.documents()
+        folded = pl.col("duplicates").list.contains(doc_id)
+        found = frame.filter((pl.col("doc_id") == doc_id) | folded)
+        if len(found):
+            start, count = found["token_start"][0], found["token_count"][0]
+            readings = list(_readings(plan, number, name, start, start + count))
+            return sorted(r for r in readings if last_step is None or r.step < last_step)
+    raise DatasetError(f"document '{doc_id}': in no source of this run (held out, or dropped?)")
+
+
+def _readings(plan: Plan, number: int, name: str, start: int, stop: int) -> Iterator[Reading]:
+    """Readings of the tokens [start, stop) as targets; the stream's first token is never one."""
+    for window in windows_with_targets(plan, number, start, stop):
+        first = int(window) * plan.seq_len + 1
+        targets = min(stop, first + plan.seq_len) - max(start, first)
+        for step in plan.steps_reading(number, int(window)):
+            yield Reading(int(step), name, int(window), targets)
+
+
+def windows_with_targets(plan: Plan, source: int, start: int, stop: int) -> npt.NDArray[np.int64]:
+    """Windows in which tokens [start, stop) of a stream are targets: int64 [k]."""
+    first = max(start - 1, 0) // plan.seq_len
+    last = min((stop - 2) // plan.seq_len, plan.sources[source].windows - 1)
+    return np.arange(first, last + 1, dtype=np.int64)
+
+
+def overlapping(documents: pl.DataFrame, start: int, stop: int) -> pl.DataFrame:
+    """Rows of a stream's document index that overlap tokens [start, stop)."""
+    starts = documents["token_start"]
+    first = max(int(starts.search_sorted(start, side="right")) - 1, 0)
+    last = int(starts.search_sorted(stop, side="left"))
+    return documents[first:last]

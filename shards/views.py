@@ -1,0 +1,112 @@
+"""Tables for the terminal: what a dataset holds, what a run read, what is behind a step."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from rich.table import Table
+
+from shards.accounts import Accounts
+from shards.errors import DatasetError
+from shards.manifest import FunnelStage, Manifest
+from shards.plan import total_unique
+from shards.reader import Dataset
+
+_SAMPLE_CHARACTERS = 2000
+
+
+def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Table]:
+    """What is in the dataset, and the funnel of every source."""
+    if source is not None and source not in manifest.sources:
+        raise DatasetError(f"no source '{source}'; there are: {', '.join(manifest.sources)}")
+    yield _sources_table(manifest)
+    for name, facts in manifest.sources.items():
+        if source in (None, name):
+            yield funnel_table(name, facts.funnel)
+
+
+def _sources_table(manifest: Manifest) -> Table:
+    tokenizer = manifest.tokenizer
+    title = (
+        f"{manifest.name}: dataset {manifest.dataset_id}\n"
+        f"{tokenizer.vocab_size:,} entries, {tokenizer.dtype}, encoded by {tokenizer.encoder}"
+    )
+    table = _table(title, ["source", "split", "licence"], ["documents", "characters", "tokens"])
+    for name, facts in manifest.sources.items():
+        for split, has in facts.splits.items():
+            numbers = (f"{n:,}" for n in (has.documents, has.characters, has.tokens))
+            table.add_row(name, split, facts.licence, *numbers)
+    return table
+
+
+def funnel_table(name: str, funnel: tuple[FunnelStage, ...]) -> Table:
+    """Documents, characters and tokens through every stage of one source; drops by reason."""
+    table = _table(f"{name}: funnel", ["stage"], ["documents", "characters", "tokens"])
+    for stage in funnel:
+        row = (stage.documents_out, stage.characters_out, stage.tokens_out)
+        table.add_row(stage.stage, *map(_count, row))
+        for reason, gone in sorted(stage.dropped.items()):
+            row = (gone.documents, gone.characters, gone.tokens)
+            table.add_row(f"  dropped: {reason}", *(f"-{_count(n)}" for n in row), style="dim")
+    return table
+
+
+def sample_documents(dataset: Dataset, source: str | None, count: int) -> Iterator[str]:
+    """The first documents of a source's train split, with where they came from."""
+    if not count:
+        return
+    name = source or next(iter(dataset.manifest.sources))
+    stream = dataset.stream(name)
+    for row in islice(stream.documents().iter_rows(named=True), count):
+        start = row["token_start"]
+        text = dataset.tokenizer().decode(stream.tokens(start, start + row["token_count"]).tolist())
+        origin = row["url"] or f"{row['origin_file']}:{row['origin_row']}"
+        yield f"\n--- {row['doc_id']} ({origin}, {row['token_count']:,} tokens)\n"
+        yield text[:_SAMPLE_CHARACTERS]
+
+
+def ledger_table(books: Accounts) -> Table:
+    """Windows, tokens, unique tokens and epochs of every source up to the last step counted."""
+    title = f"{books.run}: what {books.steps:,} of {books.plan.num_steps:,} steps were trained on"
+    columns = ["windows", "tokens", "unique tokens", "epochs", "available", "tail never read"]
+    table = _table(title, ["source"], columns)
+    for account in books.sources:
+        counts = (account.windows, account.tokens, account.unique_tokens)
+        rest = (f"{account.available_tokens:,}", f"{account.tail_tokens:,}")
+        epochs = f"{float(account.epochs):.4f}"
+        table.add_row(account.name, *(f"{n:,}" for n in counts), epochs, *rest)
+    tokens = sum(account.tokens for account in books.sources)
+    windows = sum(account.windows for account in books.sources)
+    unique = total_unique(books.sources)
+    passes = f"{tokens / unique:.4f}" if unique else "0"
+    table.add_section()
+    table.add_row("all", f"{windows:,}", f"{tokens:,}", f"{unique:,}", passes, "", "")
+    return table
+
+
+def trace_table(rows: list[Any]) -> Table:
+    """Any list of named tuples as a table, texts on one line."""
+    if not rows:
+        raise DatasetError("nothing: no step of this run has read it yet")
+    table = _table("", list(rows[0]._fields), [])
+    for row in rows:
+        table.add_row(*(_one_line(value) for value in row))
+    return table
+
+
+def _table(title: str, texts: list[str], numbers: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
+
+
+def _one_line(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,0 +1,116 @@
+"""From the mixture of a configuration and the datasets it names to the plan of a run."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from configs.mixture import Amount, MixtureConfig, Phase, SourceRef
+from shards.errors import DatasetError
+from shards.plan import Plan, PlanPhase, PlanSource
+from shards.reader import Dataset, num_windows
+
+
+def build_plan(mixture: MixtureConfig) -> Plan:
+    """Make the plan of a mixture.
+
+    Raises:
+        DatasetError: a dataset or source is missing or too small, is named twice, or a source
+            would be read more than `max_epochs` times.
+    """
+    datasets = open_datasets(mixture)
+    names = list(mixture.sources)
+    sources = {n: _source(n, mixture, datasets[n]) for n in names}
+    _refuse_same_stream_twice(sources)
+    plan = Plan(
+        seq_len=mixture.seq_len,
+        seed=mixture.seed,
+        order=mixture.order,
+        sources=tuple(sources.values()),
+        phases=tuple(_phase(phase, mixture.seq_len, sources) for phase in mixture.phases),
+    )
+    _refuse_over_epochs(plan, mixture.max_epochs)
+    return plan
+
+
+def open_datasets(mixture: MixtureConfig) -> dict[str, Dataset]:
+    """Open the dataset of every source, each directory once: source name -> Dataset."""
+    paths = dict.fromkeys(ref.dataset for ref in mixture.sources.values())
+    opened = {path: Dataset.open(Path(path)) for path in paths}
+    return {name: opened[ref.dataset] for name, ref in mixture.sources.items()}
+
+
+def name_in_dataset(name: str, ref: SourceRef) -> str:
+    """The name that a source of the mixture has in its dataset."""
+    return ref.source or name
+
+
+def _source(name: str, mixture: MixtureConfig, dataset: Dataset) -> PlanSource:
+    ref = mixture.sources[name]
+    stream = dataset.stream(name_in_dataset(name, ref), ref.split)
+    windows = num_windows(stream.num_tokens, mixture.seq_len)
+    if not windows:
+        raise DatasetError(
+            f"source '{name}': {stream.num_tokens} tokens in {dataset.path} hold no window of "
+            f"{mixture.seq_len} targets; lower data.seq_len or leave the source out"
+        )
+    return PlanSource(
+        name=name,
+        dataset_id=dataset.manifest.dataset_id,
+        source=stream.source,
+        split=stream.split,
+        tokens=stream.num_tokens,
+        windows=windows,
+    )
+
+
+def _phase(phase: Phase, seq_len: int, sources: Mapping[str, PlanSource]) -> PlanPhase:
+    batch = phase.global_batch_tokens // seq_len
+    weights = _weights(phase, seq_len, sources)
+    if phase.length is None:
+        steps = int(sum(weights.values())) // batch
+    else:
+        steps = _steps(phase.length, phase.global_batch_tokens)
+    if not steps:
+        raise DatasetError(f"phase '{phase.name}': shorter than one step of {batch} windows")
+    exact = tuple(str(weights.get(name, Fraction(0))) for name in sources)
+    return PlanPhase(name=phase.name, num_steps=steps, batch_windows=batch, weights=exact)
+
+
+def _steps(length: Amount, batch_tokens: int) -> int:
+    return int(length.value) if length.unit == "steps" else int(length.value / batch_tokens)
+
+
+def _weights(phase: Phase, seq_len: int, sources: Mapping[str, PlanSource]) -> dict[str, Fraction]:
+    if phase.weights is not None:  # via str: 0.1 is meant as 1/10, not as the nearest float
+        return {name: Fraction(str(weight)) for name, weight in phase.weights.items()}
+    amounts = phase.read or {}
+    return {name: Fraction(_windows(a, seq_len, sources[name])) for name, a in amounts.items()}
+
+
+def _windows(amount: Amount, seq_len: int, source: PlanSource) -> int:
+    """Whole windows in an amount of tokens or epochs."""
+    per_unit = Fraction(source.windows) if amount.unit == "epochs" else Fraction(1, seq_len)
+    return int(amount.value * per_unit)
+
+
+def _refuse_same_stream_twice(sources: Mapping[str, PlanSource]) -> None:
+    """Two names for one stream would count its tokens as unique twice."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for name, source in sources.items():
+        key = (source.dataset_id, source.source, source.split)
+        if key in seen:
+            raise DatasetError(
+                f"sources '{seen[key]}' and '{name}' are the same stream ({'/'.join(key)}); "
+                "give it once, with the sum of the weights"
+            )
+        seen[key] = name
+
+
+def _refuse_over_epochs(plan: Plan, max_epochs: float | None) -> None:
+    for account in plan.account(plan.num_steps):
+        if max_epochs is not None and account.epochs > Fraction(str(max_epochs)):
+            raise DatasetError(
+                f"source '{account.name}' would be read {float(account.epochs):.3f} times, "
+                f"data.max_epochs allows {max_epochs}; shorten the run, lower its weight, "
+                "or raise the limit"
+            )
