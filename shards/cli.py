@@ -1,4 +1,4 @@
-"""`tally inspect`, `verify`, `ledger` and `trace`: look inside, prove integrity, read the accounts."""
+"""`tally inspect`, `verify`, `ledger`, `trace`: look inside, prove integrity, read accounts."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def inspect(
 
     opened = Dataset.open(dataset)
     if as_json:
-        print(json.dumps(opened.manifest.model_dump(mode="json"), indent=1))
+        typer.echo(json.dumps(opened.manifest.model_dump(mode="json"), indent=1))
         return
     for table in views.dataset_tables(opened.manifest, source):
         console.print(table)
@@ -77,7 +77,7 @@ def ledger(
     books = accounts.read_accounts(run, step)
     problems = list(accounts.verify_run(books, tokens)) if verify else []
     if as_json:
-        print(json.dumps(accounts.as_json(books, problems if verify else None), indent=1))
+        typer.echo(json.dumps(accounts.as_json(books, problems if verify else None), indent=1))
     else:
         console.print(views.ledger_table(books))
     accounts.require_proved(books, problems)
@@ -91,11 +91,11 @@ def trace(
     run: RunPath,
     step: Annotated[Optional[int], typer.Option(help="Print the documents of this step.")] = None,  # noqa: UP045
     doc: Annotated[
-        Optional[str], typer.Option(help="Print the steps that read this document.")
-    ] = None,  # noqa: E501, UP045
+        str | None, typer.Option(help="Print the steps that read this document.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """From a step to the documents it read (--step K), or from a document to its steps (--doc ID)."""
+    """From a step to the documents it read (--step K), or from a document to its steps (--doc)."""
     from shards import accounts, tracing, views
     from shards.errors import DatasetError
 
@@ -108,6 +108,6 @@ def trace(
     else:
         rows = tracing.trace_document(books.plan, books.datasets, str(doc), books.steps)
     if as_json:
-        print(json.dumps([row._asdict() for row in rows], indent=1))
+        typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
     else:
         console.print(views.trace_table(rows))

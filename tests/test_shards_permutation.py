@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from shards.permutation import ALGORITHM, Permutation
 
-
 GOLDEN_BIG = [256965572, 785089399, 416831989, 959665358]
 
 
