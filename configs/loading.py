@@ -51,8 +51,20 @@ def load(path: Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(schema, item) for item in error.errors()]
+        lines = [_explain(schema, item) for item in _root_causes(error)]
         raise ConfigError(f"{path}: {len(lines)} mistake(s)\n" + "\n".join(lines)) from None
+
+
+def _root_causes(error: ValidationError) -> list[Any]:
+    """All mistakes but the "too short" of a list that is only short of its invalid items."""
+    items = error.errors()
+    inner = [item["loc"] for item in items]
+    return [
+        item
+        for item in items
+        if item["type"] != "too_short"
+        or not any(loc[: len(item["loc"])] == item["loc"] != loc for loc in inner)
+    ]
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""The `tally` command: every verb of every folder under one roof.
+
+The verbs themselves are defined in `<folder>/cli.py`; heavy imports happen inside them, so that
+`tally --help` is quick.
+"""
+
+import typer
+from contamination.cli import app as audit_app
+from pipeline.cli import app as build_app
+from train.results_cli import app as results_app
+
+from configs.terminal import main
+from shards.cli import app as accounts_app
+from train.cli import app as train_app
+
+_HELP = """Pretraining for small language models in which every token is accounted for.
+
+`tally demo` runs the whole road on real text, offline, in a few minutes. On your own data:
+build a dataset once, verify it, audit it against the benchmarks, plan the run before paying for
+it, train, read the ledger that says which tokens were trained on and how often, evaluate, export,
+and print a model card whose every number has a receipt.
+"""
+
+_ORDER = [
+    "demo",
+    "build",
+    "verify",
+    "inspect",
+    "audit",
+    "plan",
+    "train",
+    "ledger",
+    "trace",
+    "eval",
+    "export",
+    "generate",
+    "card",
+    "compare",
+]
+
+app = typer.Typer(
+    help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
+
+
+def _place(command: typer.models.CommandInfo) -> int:
+    name = command.name or getattr(command.callback, "__name__", "")
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+_commands = [
+    command
+    for folder in (build_app, accounts_app, audit_app, train_app, results_app)
+    for command in folder.registered_commands
+]
+app.registered_commands = sorted(_commands, key=_place)
+
+
+def run() -> None:
+    """Entry point of the `tally` script."""
+    main(app)
+
+
+if __name__ == "__main__":
+    run()

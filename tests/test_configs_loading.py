@@ -1,0 +1,79 @@
+"""Configurations: every mistake is refused, all of them together, with the nearest valid key."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.loading import load
+from configs.mixture import MixtureConfig
+
+GOOD = """
+sources:
+  web: {dataset: data/one}
+phases:
+  - {global_batch_tokens: 4096, length: 1.5M tokens, weights: {web: 1}}
+seq_len: 256
+"""
+
+
+def written(path: Path, text: str) -> Path:
+    file = path / "config.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_good_file_loads_with_exact_amounts(tmp_path: Path) -> None:
+    config = load(written(tmp_path, GOOD), MixtureConfig)
+    assert config.phases[0].length is not None
+    assert config.phases[0].length.value == 1_500_000
+    assert str(config.phases[0].length) == "1500000 tokens"
+    assert load(written(tmp_path, GOOD), MixtureConfig, ["seed=7", "phases.0.name=one"]) == (
+        config.model_copy(
+            update={"seed": 7, "phases": (config.phases[0].model_copy(update={"name": "one"}),)}
+        )
+    )
+
+
+def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
+    text = GOOD.replace("seq_len: 256", "seq_length: 256\norder: random").replace(
+        "global_batch_tokens: 4096", "global_batch_tokens: -1"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text), MixtureConfig)
+    message = str(caught.value)
+    assert "4 mistake(s)" in message
+    assert "seq_length: unknown key; did you mean 'seq_len'?" in message
+    assert "seq_len: Field required" in message
+    assert "order: Input should be 'shuffled' or 'sequential' (given: 'random')" in message
+    assert "phases.0.global_batch_tokens: Input should be greater than 0 (given: -1)" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("1.5M tokens", "300", "write a number and a unit"),
+        ("1.5M tokens", "300 hours", "unknown unit 'hours'; units are steps, tokens, epochs"),
+        ("1.5M tokens", "2 epochs", "a phase's length is in steps or tokens"),
+        ("seq_len: 256", "seq_len: 1000", "4096 is not a multiple of seq_len 1000"),
+        ("weights: {web: 1}", "weights: {books: 1}", "no such source: books"),
+        ("weights: {web: 1}", "weights: {web: 0}", "all weights are zero"),
+        ("weights: {web: 1}", "read: {web: 1 epoch}", "`weights` with `length`, or `read` alone"),
+        ("seq_len: 256", "seq_len: 256\nseq_len: 512", "key 'seq_len' is given twice"),
+        ("seq_len: 256", "seq_len: [", "not readable as YAML"),
+        ("{dataset: data/one}", "{dataset: data/one, spilt: val}", "did you mean 'split'?"),
+    ],
+)
+def test_one_mistake_one_message(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError, match=said.replace("?", r"\?")):
+        load(written(tmp_path, GOOD.replace(old, new)), MixtureConfig)
+
+
+def test_bad_overrides_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="write it as"):
+        load(written(tmp_path, GOOD), MixtureConfig, ["seed"])
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "missing.yaml", MixtureConfig)
+    with pytest.raises(ConfigError, match="'x' is not a section"):
+        load(written(tmp_path, GOOD), MixtureConfig, ["seq_len.x.y=1"])
