@@ -15,7 +15,7 @@ PRIOR_WORDS = 50_000
 _SHARE = 0.6
 """Share of running text that these words make up."""
 
-_WORDS = """
+_IN_ORDER = """
 the of and to in is that for it as was with be by on not he his but at are this have from which or
 had one all her were their has an they you been if more will would who no there what when so its
 about out than them some can only into other she my new time could these may then do first any
@@ -29,11 +29,12 @@ away something fact water though less public put think almost hand enough far to
 government system set better told nothing night end why called didnt eyes find going look asked
 later knew
 """
+COMMON_WORDS = _IN_ORDER.split()
 
 
 def prior_counts(vocabulary: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Prior count of each word of a sorted vocabulary: float64 [len(vocabulary)]."""
-    words = hash_words_of_texts([_WORDS]).hash
+    words = hash_words_of_texts([" ".join(COMMON_WORDS)]).hash
     weights = 1.0 / (np.arange(len(words)) + 2.7)
     weights *= PRIOR_WORDS * _SHARE / weights.sum()
     counts = np.zeros(len(vocabulary))

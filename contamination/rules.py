@@ -35,7 +35,8 @@ def needed_coverage(bits: NDArray[np.float32], rules: AuditRules) -> NDArray[np.
     slope = (bits - rules.short_bits) / (rules.long_bits - rules.short_bits)
     needed = 1.0 - slope * (1.0 - rules.long_coverage)
     # Float sums of the same words may differ in the last digit: "all" means all but that.
-    return np.clip(needed, rules.long_coverage, rules.short_coverage) - np.float32(1e-4)
+    clipped: NDArray[np.float32] = np.clip(needed, rules.long_coverage, rules.short_coverage)
+    return clipped - np.float32(1e-4)
 
 
 def unauditable(field_bits: NDArray[np.float32], rules: AuditRules) -> NDArray[np.bool_]:

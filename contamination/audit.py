@@ -1,0 +1,175 @@
+"""The audit from beginning to end: corpus x benchmarks -> findings and what they are worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.audit import AuditRules
+from configs.terminal import progress
+from contamination.clusters import clusters_of
+from contamination.corpus import Corpus, Piece
+from contamination.exposure import RunHistory
+from contamination.findings import Called, Finding, findings_of
+from contamination.index import Index, cached_index
+from contamination.items import Benchmark
+from contamination.pieces import PieceResult, Scanner
+from contamination.rules import CLASSES, DIRTY, classify, unauditable
+from contamination.selftest import Detector, SelfTestRow, self_test
+from contamination.surprisal import field_bits, vocabulary_of, word_bits
+
+_HOSTS = 200
+_HOST_BYTES = (400, 12_000)
+
+
+@dataclass(frozen=True)
+class CorpusTotals:
+    """What was read."""
+
+    documents: int
+    text_bytes: int
+    words: int
+    pieces: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The result, ready for the reports.
+
+    Attributes:
+        corpus: identity of the audited content.
+        totals: how much of it there was.
+        benchmarks: what it was compared with.
+        index: the index used.
+        rules: the thresholds used.
+        findings: by piece, document and place.
+        unauditable: per benchmark, ids of items with too few bits to be called at all.
+        decoy_places: per benchmark, places where a decoy was called dirty.
+        self_test: recall measured on planted items.
+        history: the run whose exposure was counted, or None.
+        scanned_bytes: bytes of text scanned by this call (less than all when resumed).
+    """
+
+    corpus: Corpus
+    totals: CorpusTotals
+    benchmarks: list[Benchmark]
+    index: Index
+    rules: AuditRules
+    findings: list[Finding]
+    unauditable: dict[str, list[str]]
+    decoy_places: dict[str, int]
+    self_test: list[SelfTestRow]
+    history: RunHistory | None
+    scanned_bytes: int
+
+
+def run_audit(
+    corpus: Corpus,
+    benchmarks: list[Benchmark],
+    rules: AuditRules,
+    work: Path,
+    cache: Path,
+    workers: int = 1,
+    history: RunHistory | None = None,
+) -> Audit:
+    """Audits a corpus.
+
+    Args:
+        corpus: what to audit.
+        benchmarks: what to look for.
+        rules: when a shared place is called.
+        work: directory for finished pieces, so that a killed audit goes on.
+        cache: directory of benchmark indexes.
+        workers: threads of the scan; the result does not depend on it.
+        history: the run whose exposure to the findings is counted.
+    """
+    index = cached_index(benchmarks, cache)
+    vocabulary = vocabulary_of(index.sequences)
+    scanner = Scanner(index, vocabulary, work, workers)
+    scanned = scanner.run(corpus)
+    counts, sampled, totals = _summed(scanner, corpus)
+    bits = word_bits(index.sequences, vocabulary, counts, sampled)
+    detector = Detector(index, vocabulary, bits, rules)
+    findings: list[Finding] = []
+    decoys = np.zeros(len(benchmarks), np.int64)
+    with progress("judging", len(corpus.pieces), "pieces") as bar:
+        for piece in corpus.pieces:
+            called = _called(piece, scanner.load(piece), detector)
+            decoys += _decoy_places(called, detector, len(benchmarks))
+            findings += findings_of(_real(called, index), corpus, benchmarks, history)
+            bar.advance()
+    names = [benchmark.name for benchmark in benchmarks]
+    return Audit(
+        corpus=corpus,
+        totals=totals,
+        benchmarks=benchmarks,
+        index=index,
+        rules=rules,
+        findings=findings,
+        unauditable=_unauditable(benchmarks, detector),
+        decoy_places=dict(zip(names, decoys.tolist(), strict=True)),
+        self_test=self_test(detector, benchmarks, _hosts(corpus)),
+        history=history,
+        scanned_bytes=scanned,
+    )
+
+
+def _summed(scanner: Scanner, corpus: Corpus) -> tuple[NDArray[np.int64], int, CorpusTotals]:
+    counts = np.zeros(len(scanner.vocabulary.words), np.int64)
+    sampled, documents, text_bytes, words = 0, 0, 0, 0
+    for piece in corpus.pieces:
+        result = scanner.load(piece)
+        counts += result.counts
+        sampled += result.sampled_words
+        documents += result.documents
+        text_bytes += result.text_bytes
+        words += result.words
+    return counts, sampled, CorpusTotals(documents, text_bytes, words, len(corpus.pieces))
+
+
+def _called(piece: Piece, result: PieceResult, detector: Detector) -> Called:
+    totals = field_bits(detector.index.sequences, detector.bits)
+    clusters = clusters_of(result.hits, detector.index, detector.bits, detector.rules.min_bits)
+    classes = classify(clusters, totals, detector.rules)
+    return Called(piece, clusters[classes >= 0], classes[classes >= 0], totals)
+
+
+def _real(called: Called, index: Index) -> Called:
+    real = called.clusters["item"] < index.num_items
+    return Called(called.piece, called.clusters[real], called.classes[real], called.field_bits)
+
+
+def _decoy_places(called: Called, detector: Detector, num_benchmarks: int) -> NDArray[np.int64]:
+    dirty = np.isin(called.classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
+    decoy = called.clusters["item"] >= detector.index.num_items
+    items = called.clusters["item"][dirty & decoy]
+    return np.bincount(detector.index.sequences.benchmark[items], minlength=num_benchmarks)
+
+
+def _unauditable(benchmarks: Sequence[Benchmark], detector: Detector) -> dict[str, list[str]]:
+    totals = field_bits(detector.index.sequences, detector.bits)[: detector.index.num_items]
+    bounds = detector.index.sequences.bounds[: detector.index.num_items]
+    flags = unauditable(totals, detector.rules) | (bounds[:, 3] - bounds[:, 1] < 5)
+    out, first = {}, 0
+    for benchmark in benchmarks:
+        here = flags[first : first + len(benchmark.items)]
+        out[benchmark.name] = [benchmark.items[k].id for k in np.flatnonzero(here)]
+        first += len(benchmark.items)
+    return out
+
+
+def _hosts(corpus: Corpus) -> list[bytes]:
+    """Documents of the corpus' first block to plant into; small ones if it has no other."""
+    for piece in corpus.pieces:
+        for block in corpus.blocks(piece):
+            batch = corpus.decode(block)
+            sizes = np.diff(batch.offsets)
+            fit = np.flatnonzero((sizes >= _HOST_BYTES[0]) & (sizes <= _HOST_BYTES[1]))
+            chosen = fit if len(fit) else np.flatnonzero(sizes <= _HOST_BYTES[1])
+            return [
+                batch.data[batch.offsets[d] : batch.offsets[d + 1]].tobytes()
+                for d in chosen[:_HOSTS]
+            ]
+    return []

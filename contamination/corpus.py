@@ -1,0 +1,111 @@
+"""What can be audited: pieces (a file or a shard) of documents, read in blocks.
+
+`open_corpus` makes a `Corpus` of a dataset directory, a text file or a folder of text files. Pieces
+are the unit of resuming, blocks the unit of parallel work. Block borders follow from the content,
+so nothing depends on the number of workers.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contamination.errors import AuditError
+from shards.manifest import MANIFEST_NAME
+
+BLOCK_BYTES = 16 << 20
+"""Text in a block, about."""
+
+
+class Batch(NamedTuple):
+    """Documents as bytes: document d is ``data[offsets[d]:offsets[d + 1]]`` (UTF-8)."""
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+
+def batch_of(texts: Sequence[bytes]) -> Batch:
+    """Joins texts into a batch."""
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return Batch(np.frombuffer(b"".join(texts), np.uint8), offsets)
+
+
+class Block(NamedTuple):
+    """A part of a piece that is not decoded yet."""
+
+    piece: str
+    first_document: int
+    content: Any
+    size: int
+    """Units of progress (see `Corpus.unit`)."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file or a shard."""
+
+    name: str
+    key: str
+    """Identity of the content: a piece of the same key has the same documents."""
+    size: int
+    """Units of progress."""
+
+
+class Document(NamedTuple):
+    """One document, with everything that says where it is from."""
+
+    text: bytes
+    doc_id: str
+    source: str
+    split: str
+    origin: str
+    origin_row: int | None
+    url: str | None
+    shard: str | None
+    token_start: int | None
+    """Position of the first token in the stream of (source, split); None for text."""
+    token_ends: NDArray[np.int64] | None
+    """int64 [num_tokens], bytes of the text up to the end of each token; None for text."""
+
+
+class Corpus(Protocol):
+    """What the audit reads."""
+
+    kind: str
+    digest: str
+    """Identity of all of the content."""
+    unit: str
+    unit_scale: float
+    """Progress shows size * unit_scale in `unit`."""
+    pieces: tuple[Piece, ...]
+
+    def blocks(self, piece: Piece) -> Iterator[Block]:
+        """The blocks of a piece, in order."""
+
+    def decode(self, block: Block) -> Batch:
+        """The documents of a block; safe to call from several threads."""
+
+    def documents(self, piece: Piece, wanted: Sequence[int]) -> Iterator[tuple[int, Document]]:
+        """The documents of a piece with the wanted numbers (ascending)."""
+
+
+def open_corpus(path: Path, text_column: str = "text") -> Corpus:
+    """A dataset directory, a text file, or a folder of text files.
+
+    Raises:
+        AuditError: nothing there that can be audited.
+        DatasetError: a dataset that cannot be opened.
+    """
+    if not path.exists():
+        raise AuditError(f"{path}: no such file or directory")
+    if (path / MANIFEST_NAME).is_file():
+        from contamination.dataset_corpus import DatasetCorpus
+
+        return DatasetCorpus(path)
+    from contamination.text_corpus import TextCorpus
+
+    return TextCorpus(path, text_column)

@@ -1,0 +1,120 @@
+"""Tokens -> the exact bytes of the text, without the tokenizer library in the loop.
+
+Byte-level BPE (GPT-2, Llama 3 and ours) and sentencepiece-style vocabularies give every token a
+fixed string of bytes, so decoding is concatenation. A `ByteTable` holds these strings; it is
+checked against the tokenizer's own decoding when a dataset is opened.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from contamination.errors import AuditError
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+@dataclass(frozen=True)
+class ByteTable:
+    """The bytes of every token.
+
+    Attributes:
+        data: uint8, all tokens' bytes.
+        offsets: int64 [vocab_size + 1]; token t is ``data[offsets[t]:offsets[t + 1]]``.
+        strip_space: whether decoding drops one space at a document's beginning.
+    """
+
+    data: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    strip_space: bool
+
+    def ends(self, tokens: NDArray[Any]) -> NDArray[np.int64]:
+        """Bytes up to the end of each token of a document: int64 [num_tokens]."""
+        ends: NDArray[np.int64] = np.cumsum(np.diff(self.offsets)[tokens], dtype=np.int64)
+        ends -= self._dropped(tokens)
+        return ends
+
+    def decode(self, tokens: NDArray[Any], bounds: NDArray[np.int64]) -> Any:
+        """Bytes and offsets of documents ``tokens[bounds[d]:bounds[d + 1]]``."""
+        sizes = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[tokens])])
+        data = np.empty(int(sizes[-1]), np.uint8)
+        _decode(tokens, self.data, self.offsets, data)
+        offsets = sizes[bounds].astype(np.int64)
+        return (data, offsets) if not self.strip_space else _strip(data, offsets)
+
+    def _dropped(self, tokens: NDArray[Any]) -> int:
+        if not self.strip_space or not len(tokens):
+            return 0
+        first = self.data[self.offsets[tokens[0]] : self.offsets[tokens[0] + 1]]
+        return int(len(first) > 0 and first[0] == ord(" "))
+
+
+def byte_table(tokenizer: Tokenizer) -> ByteTable:
+    """The bytes of every token of a vocabulary.
+
+    Raises:
+        AuditError: a decoder that is not plain concatenation of bytes.
+    """
+    decoder = json.loads(tokenizer.to_str())["decoder"]
+    kinds = _decoder_kinds(decoder)
+    added = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items()}
+    byte_level = "ByteLevel" in kinds
+    if not byte_level and not kinds & {"Metaspace", "ByteFallback"}:
+        raise AuditError(
+            f"the tokenizer's decoder ({', '.join(sorted(kinds)) or 'none'}) is not one the audit "
+            "can follow byte by byte; audit the text instead of the packed tokens"
+        )
+    alphabet = _byte_level_alphabet() if byte_level else {}
+    size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    pieces = [b""] * size
+    for token, id_ in tokenizer.get_vocab(with_added_tokens=True).items():
+        pieces[id_] = _token_bytes(token, alphabet) if id_ not in added else token.encode()
+    offsets = np.zeros(size + 1, np.int64)
+    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+    return ByteTable(np.frombuffer(b"".join(pieces), np.uint8), offsets, not byte_level)
+
+
+def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
+    if decoder is None:
+        return set()
+    inner = [kind for part in decoder.get("decoders", ()) for kind in _decoder_kinds(part)]
+    return {decoder["type"], *inner}
+
+
+def _token_bytes(token: str, alphabet: dict[str, int]) -> bytes:
+    if alphabet:
+        return bytes(alphabet[character] for character in token)
+    if match := _BYTE_TOKEN.fullmatch(token):
+        return bytes([int(match[1], 16)])
+    return token.replace("\u2581", " ").encode()
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level BPE (GPT-2's table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(256 + k): byte for k, byte in enumerate(others)}
+
+
+@njit(nogil=True, cache=True)
+def _decode(tokens, pieces, offsets, out):  # type: ignore[no-untyped-def]
+    at = 0
+    for token in tokens:
+        for k in range(offsets[token], offsets[token + 1]):
+            out[at] = pieces[k]
+            at += 1
+
+
+def _strip(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
+    first = offsets[:-1][np.diff(offsets) > 0]
+    keep = np.ones(len(data), np.bool_)
+    keep[first[data[first] == ord(" ")]] = False
+    kept = np.concatenate([[0], np.cumsum(keep)])
+    return data[keep], kept[offsets].astype(np.int64)

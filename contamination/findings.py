@@ -1,0 +1,153 @@
+"""Called clusters -> findings: everything that is known about one item in one place."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contamination.corpus import Corpus, Document, Piece
+from contamination.evidence import Evidence, evidence_of
+from contamination.exposure import Exposure, RunHistory
+from contamination.items import Benchmark, Item
+from contamination.rules import CLASSES, DIRTY, Class
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One item found in one place of one document."""
+
+    benchmark: str
+    item: Item
+    class_: Class
+    rank: int
+    """1 for the best item at this place; near-twins of other items follow."""
+    bits: float
+    question_coverage: float
+    answer_coverage: float
+    passage_coverage: float
+    run: int
+    document: Document
+    """Without its text."""
+    start: int
+    """First matched byte of the document."""
+    end: int
+    token_start: int | None
+    """First matched token of the stream (source, split)."""
+    token_end: int | None
+    evidence: Evidence
+    exposure: Exposure | None
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the finding counts as contamination."""
+        return self.class_ in DIRTY
+
+
+@dataclass(frozen=True)
+class Called:
+    """The called clusters of a piece: CLUSTER rows, their classes and all items' field bits."""
+
+    piece: Piece
+    clusters: NDArray[np.void]
+    classes: NDArray[np.int8]
+    field_bits: NDArray[np.float32]
+
+
+def findings_of(
+    called: Called, corpus: Corpus, benchmarks: Sequence[Benchmark], history: RunHistory | None
+) -> Iterator[Finding]:
+    """The findings of a piece, by document, place and rank.
+
+    Args:
+        called: clusters of real items (no decoys).
+        corpus: where the documents are.
+        benchmarks: in the order of the index.
+        history: the run to count exposure in, or None.
+    """
+    items = [(benchmark.name, item) for benchmark in benchmarks for item in benchmark.items]
+    rows = defaultdict(list)
+    for row, document in enumerate(called.clusters["document"]):
+        rows[int(document)].append(row)
+    for number, document in corpus.documents(called.piece, sorted(rows)):
+        here = [
+            _finding(called, row, document, items[called.clusters["item"][row]], history)
+            for row in rows[number]
+        ]
+        yield from _ranked(here)
+
+
+def _finding(
+    called: Called,
+    row: int,
+    document: Document,
+    named_item: tuple[str, Item],
+    history: RunHistory | None,
+) -> Finding:
+    benchmark, item = named_item
+    cluster = called.clusters[row]
+    bits = called.field_bits[cluster["item"]]
+    evidence = evidence_of(
+        document.text, int(cluster["first_word"]), int(cluster["end_word"]), item, float(bits[2])
+    )
+    start, end = int(cluster["start"]), int(cluster["end"])
+    tokens = _tokens(document, start, end)
+    class_: Class = CLASSES[called.classes[row]]
+    if class_ == "question" and evidence.answer_near:
+        class_ = "qa"
+    passage, question, answer = (
+        float(min(1.0, cluster[name] / total)) if total > 0 else 0.0
+        for name, total in zip(("passage_bits", "question_bits", "answer_bits"), bits, strict=True)
+    )
+    exposure = None
+    if history is not None and tokens[0] is not None and tokens[1] is not None:
+        exposure = history.exposure(document.source, document.split, tokens[0], tokens[1])
+    return Finding(
+        benchmark=benchmark,
+        item=item,
+        class_=class_,
+        rank=1,
+        bits=float(cluster["question_bits"] + cluster["answer_bits"] + cluster["passage_bits"]),
+        question_coverage=question,
+        answer_coverage=1.0 if evidence.answer_near else answer,
+        passage_coverage=passage,
+        run=int(cluster["run"]),
+        document=document._replace(text=b"", token_ends=None),  # findings can be many
+        start=start,
+        end=end,
+        token_start=tokens[0],
+        token_end=tokens[1],
+        evidence=evidence,
+        exposure=exposure,
+    )
+
+
+def _tokens(document: Document, start: int, end: int) -> tuple[int | None, int | None]:
+    """Tokens of the stream that hold bytes [start, end) of the document."""
+    if document.token_ends is None or document.token_start is None:
+        return None, None
+    first = int(np.searchsorted(document.token_ends, start, side="right"))
+    last = int(np.searchsorted(document.token_ends, end, side="left"))
+    return document.token_start + first, document.token_start + last + 1
+
+
+def _ranked(findings: list[Finding]) -> list[Finding]:
+    """Findings by place; those that overlap are ranked by class and bits."""
+    ranked: list[Finding] = []
+    group: list[Finding] = []
+    end = -1
+    for finding in sorted(findings, key=lambda f: (f.start, f.end, f.benchmark, f.item.id)):
+        if finding.start >= end:
+            ranked += _by_strength(group)
+            group, end = [], -1
+        group.append(finding)
+        end = max(end, finding.end)
+    return ranked + _by_strength(group)
+
+
+def _by_strength(group: list[Finding]) -> list[Finding]:
+    def strength(finding: Finding) -> tuple[int, float]:
+        return CLASSES.index(finding.class_) if not finding.dirty else -1, -finding.bits
+
+    return [replace(f, rank=k) for k, f in enumerate(sorted(group, key=strength), start=1)]
