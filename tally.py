@@ -5,13 +5,13 @@ The verbs themselves are defined in `<folder>/cli.py`; heavy imports happen insi
 """
 
 import typer
-from contamination.cli import app as audit_app
-from pipeline.cli import app as build_app
-from train.results_cli import app as results_app
 
 from configs.terminal import main
+from contamination.cli import app as audit_app
+from pipeline.cli import app as build_app
 from shards.cli import app as accounts_app
 from train.cli import app as train_app
+from train.results_cli import app as results_app
 
 _HELP = """Pretraining for small language models in which every token is accounted for.
 
