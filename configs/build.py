@@ -1,0 +1,163 @@
+"""What `tally build` reads: the text sources, how they are cleaned, and how they become tokens."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from configs.base import Section
+
+SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
+"""A source's name: it becomes a directory of the dataset."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Profile = Literal["web", "docs", "math", "none"]
+"""A named set of filter rules; `pipeline/README.md` lists what each one drops."""
+
+
+class _Source(Section):
+    licence: str
+    """Licence of the text, as SPDX names where they exist."""
+    profile: Profile = "none"
+
+
+class WheelFile(Section):
+    """One text file inside a wheel."""
+
+    path: str
+    format: Literal["lines", "doc_tags", "separated", "sections"]
+    """How documents are told apart: one a line; `<doc id= url= title=>` blocks; a separator
+    line; articles run together, cut at section headings."""
+    separator: str | None = None
+    """The separator's text, for `separated` only."""
+
+    @model_validator(mode="after")
+    def _separator_where_needed(self) -> "WheelFile":
+        if (self.format == "separated") != bool(self.separator):
+            raise ValueError("'separator' goes with format 'separated', and only with it")
+        return self
+
+
+class WheelSource(_Source):
+    """Text files that a Python package carries; the wheel is read as a zip, never installed."""
+
+    kind: Literal["wheel"]
+    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+$")]
+    """Name and exact version, as in `exllamav3==1.6.5`."""
+    sha256: Sha256
+    """Digest of the wheel; no other file is accepted."""
+    files: Annotated[tuple[WheelFile, ...], Field(min_length=1)]
+    left_out: dict[str, str] = {}
+    """Files of the wheel that could be read but are not, and why (for the record)."""
+
+
+class DocstringsSource(_Source):
+    """Docstrings of installed packages, found by parsing their files without importing them."""
+
+    kind: Literal["docstrings"]
+    packages: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Distribution names, as `pip install` takes them; read in this order."""
+    skip_folders: tuple[str, ...] = ("tests", "test", "testing")
+    """Folders by name, at any depth, that are not read: tests hold code, little prose."""
+
+
+class _Table(_Source):
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Files or glob patterns, relative to the current directory; read in this order, the
+    matches of one pattern sorted."""
+    text: str = "text"
+    """Column or key of the text."""
+    id: str | None = None
+    """Column of the document id; without one, ids are `<file>#<row>`."""
+    url: str | None = None
+    """Column of the address the text came from."""
+    id_prefix: str = ""
+    """Put before every id, where ids of two sources would collide."""
+
+
+class JsonlSource(_Table):
+    """JSON lines, plain or compressed (.gz, .zst)."""
+
+    kind: Literal["jsonl"]
+
+
+class ParquetSource(_Table):
+    """Parquet files."""
+
+    kind: Literal["parquet"]
+
+
+Source = Annotated[
+    WheelSource | DocstringsSource | JsonlSource | ParquetSource, Field(discriminator="kind")
+]
+
+
+class DedupConfig(Section):
+    """Exact and near duplicates, looked for across all sources."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Jaccard similarity of word n-grams from which a document is a near-duplicate; candidates
+    come from MinHash, the decision from the n-grams themselves."""
+    ngram_words: Annotated[int, Field(ge=1, le=20)] = 5
+    bands: Annotated[int, Field(ge=1, le=100)] = 14
+    rows_per_band: Annotated[int, Field(ge=1, le=32)] = 8
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    priority: tuple[SourceName, ...] = ()
+    """Sources in the order in which they keep the copy; the ones not named follow in the order
+    of `sources`."""
+
+
+class SplitConfig(Section):
+    """Validation documents, chosen by a hash of their text before anything is trained."""
+
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Share of documents, after deduplication."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class TokenizerConfig(Section):
+    """A byte-level BPE trained on the train split, or a given `tokenizer.json`."""
+
+    file: Path | None = None
+    """A `tokenizer.json` to use as it is; None trains one."""
+    vocab_size: Annotated[int, Field(ge=257, le=1 << 20)] = 8192
+    """Entries of a trained tokenizer, its 256 bytes and EOS included; a little text may not
+    fill them."""
+    min_frequency: Annotated[int, Field(ge=1)] = 2
+    eos_token: Annotated[str, Field(min_length=1)] = "<|endoftext|>"
+    """Ends every document; must be in a given tokenizer."""
+    encoder: Literal["auto", "tokenizers"] = "auto"
+    """`auto` encodes with fastokens where its ids equal those of `tokenizers` in a check."""
+
+
+class ShardsConfig(Section):
+    """Files of packed tokens."""
+
+    shard_tokens: Annotated[int, Field(ge=1000, le=1 << 30)] = 100_000_000
+    """Most tokens in a shard; documents are never cut."""
+
+
+class BuildConfig(Section):
+    """A dataset: sources in, token shards out."""
+
+    name: Annotated[str, Field(min_length=1)]
+    sources: Annotated[dict[SourceName, Source], Field(min_length=1)]
+    dedup: DedupConfig = DedupConfig()
+    split: SplitConfig = SplitConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    shards: ShardsConfig = ShardsConfig()
+
+    @field_validator("dedup")
+    @classmethod
+    def _priority_once(cls, value: DedupConfig) -> DedupConfig:
+        if len(set(value.priority)) != len(value.priority):
+            raise ValueError("'priority' names a source twice")
+        return value
+
+    @model_validator(mode="after")
+    def _priority_known(self) -> "BuildConfig":
+        unknown = [name for name in self.dedup.priority if name not in self.sources]
+        if unknown:
+            raise ValueError(
+                f"dedup.priority names {unknown}; the sources are {list(self.sources)}"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Text sources in, a dataset of packed tokens out, as datatrove stages."""

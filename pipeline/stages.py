@@ -1,0 +1,112 @@
+"""A stage: a datatrove pipeline whose outputs live under the hash of all that determines them.
+
+`<work>/<name>-<key>/` holds the outputs, `datatrove/` (completion markers, statistics, logs) and,
+last of all, `done.json`: the key, what was counted in the outputs, and their sizes. The key covers
+configuration, inputs, package versions and the source code of the stage, so neither a stale file
+nor another configuration's completion marker can be picked up.
+"""
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from blake3 import blake3
+from datatrove.pipeline.base import PipelineStep
+
+from configs.terminal import progress
+from pipeline.executor import StageExecutor
+from shards.atomic import write_json_atomic
+from shards.hashing import blake3_json
+
+_DONE = "done.json"
+_LOGS = "datatrove"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a build, before it runs."""
+
+    name: str
+    key: str
+    """Hash of all that determines the outputs."""
+    directory: Path
+    num_tasks: int
+    steps: Callable[[Path], list[PipelineStep]]
+    """The datatrove pipeline that writes into the directory."""
+    recount: Callable[[Path], dict[str, Any]]
+    """Counts the finished outputs; JSON."""
+    weights: Callable[[], list[float]]
+    """Megabytes of text in every task, for the progress bar; asked for just before the run."""
+
+    def facts(self) -> dict[str, Any] | None:
+        """What `recount` found, if the stage is complete with all its files; else None."""
+        try:
+            done = json.loads((self.directory / _DONE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        if done["key"] != self.key or done["files"] != _sizes(self.directory):
+            return None
+        facts: dict[str, Any] = done["facts"]
+        return facts
+
+    def state(self) -> str:
+        """`done`, `n of m tasks done` or `to do`."""
+        if self.facts() is not None:
+            return "done"
+        finished = len(list((self.directory / _LOGS / "completions").glob("*")))
+        if finished and not (self.directory / _DONE).exists():
+            return f"{finished} of {self.num_tasks} tasks done"
+        return "to do"
+
+    def run(self, pool: ProcessPoolExecutor | None) -> dict[str, Any]:
+        """Do what is not done yet; returns the facts."""
+        facts = self.facts()
+        if facts is not None:
+            return facts
+        if (self.directory / _DONE).exists():  # complete once, but files are gone or changed
+            shutil.rmtree(self.directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._run_tasks(pool)
+        facts = self.recount(self.directory)
+        done = {"key": self.key, "facts": facts, "files": _sizes(self.directory)}
+        write_json_atomic(self.directory / _DONE, done)
+        return facts
+
+    def _run_tasks(self, pool: ProcessPoolExecutor | None) -> None:
+        executor = StageExecutor(
+            self.steps(self.directory), self.num_tasks, self.directory / _LOGS
+        )
+        weights = self.weights()
+        with progress(self.name, sum(weights), "MB") as bar:
+            todo = set(executor.get_incomplete_ranks())
+            bar.advance(sum(w for rank, w in enumerate(weights) if rank not in todo))
+            executor.run_on(pool, lambda rank: bar.advance(weights[rank]))
+
+
+def stage_key(name: str, modules: list[ModuleType], inputs: dict[str, Any]) -> str:
+    """The key of a stage.
+
+    Args:
+        name: the stage's name.
+        modules: the modules whose code determines the outputs.
+        inputs: JSON: configuration, pins, keys of earlier stages, package versions.
+    """
+    code = {m.__name__: blake3(inspect.getsource(m).encode()).hexdigest() for m in modules}
+    return blake3_json({"stage": name, "code": code, "inputs": inputs})
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    """Bytes of every output file."""
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    named = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
+    return {name: size for name, size in named.items() if _is_output(name)}
+
+
+def _is_output(name: str) -> bool:
+    return name != _DONE and not name.startswith(f"{_LOGS}/") and not name.endswith(".tmp")
