@@ -60,18 +60,22 @@ def _step_of(path: Path) -> int:
     return int(digits)
 
 
-def begin(run_dir: Path, step: int) -> Path:
-    """Make the empty temporary directory of a checkpoint, which several ranks then fill."""
+def temporary_path(run_dir: Path, step: int) -> Path:
+    """Where the ranks write a checkpoint before it is finished."""
     final = checkpoint_path(run_dir, step)
-    temporary = final.with_name(f"tmp-{final.name}")
+    return final.with_name(f"tmp-{final.name}")
+
+
+def begin(run_dir: Path, step: int) -> None:
+    """Make the empty temporary directory of a checkpoint; one process does it for all ranks."""
+    temporary = temporary_path(run_dir, step)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    return temporary
 
 
-def finish(run_dir: Path, step: int, temporary: Path) -> Path:
+def finish(run_dir: Path, step: int) -> None:
     """Write COMPLETE, make everything durable and rename the directory into place."""
-    final = checkpoint_path(run_dir, step)
+    temporary, final = temporary_path(run_dir, step), checkpoint_path(run_dir, step)
     for file in _files(temporary):
         _fsync(file)
     sums = {str(file.relative_to(temporary)): blake3_file(file) for file in _files(temporary)}
@@ -82,7 +86,6 @@ def finish(run_dir: Path, step: int, temporary: Path) -> Path:
         shutil.rmtree(final)
     temporary.rename(final)
     sync_directory(final.parent)
-    return final
 
 
 def _files(directory: Path) -> list[Path]:

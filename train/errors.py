@@ -2,4 +2,4 @@
 
 
 class TrainError(ValueError):
-    """A mistake in a training config, a RUN directory or the machine; printed without a traceback."""
+    """A training config, RUN directory or machine that cannot be used; the message says why."""

@@ -78,7 +78,8 @@ class Attention(nn.Module):
 
     def _heads(self, x_BTX: Tensor) -> Tensor:
         """Split the last axis into heads: [B, T, N * H] -> [B, N, T, H]."""
-        return x_BTX.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        rows, positions, _ = x_BTX.shape
+        return x_BTX.view(rows, positions, -1, self.head_dim).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

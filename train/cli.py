@@ -1,0 +1,102 @@
+"""Commands of this folder; torch is imported by the ranks and by what needs it, not here."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs.loading import load
+from configs.terminal import console
+from configs.train import TrainConfig
+from train.errors import TrainError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[a.b=VALUE]...", help="Settings to change.")
+]
+
+
+@app.command("train")
+def train_command(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="RUN directory [default: runs/<name>].")
+    ] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="Processes, on the CPU.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Processes, one per GPU.")] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(min=1, help="Stop with a checkpoint after this step of the run.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+    ] = False,
+) -> None:
+    """Train a model; goes on from the newest checkpoint where there is one."""
+    from train.launch import EXIT_STOPPED, choose_ranks, launch, num_gpus
+    from train.planreport import print_report, report
+    from train.run_dir import check_ranks, exclusive, plan_run, prepare
+
+    config = load(config_file, TrainConfig, overrides or ())
+    plan = plan_run(config)
+    world_size = choose_ranks(config, ranks or gpus)
+    check_ranks(config, plan, world_size)
+    if dry_run:
+        print_report(report(config, plan, world_size), console)
+        return
+    run_dir = output or Path("runs") / config.name
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with exclusive(run_dir):
+        prepare(run_dir, config, plan)
+    on_gpus = gpus is not None or (ranks is None and num_gpus() > 0)
+    code = launch(run_dir, world_size, stop_after, on_gpus=on_gpus)
+    if code not in (0, EXIT_STOPPED):
+        console.print(
+            f"training failed (exit code {code}), see above; run the same command again to go on "
+            "from the newest checkpoint",
+            highlight=False,
+        )
+    raise typer.Exit(code)
+
+
+@app.command("plan")
+def plan_command(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ranks: Annotated[int | None, typer.Option(min=1, help="Processes, for the memory.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Tokens/s measured on this machine.")
+    ] = None,
+) -> None:
+    """Say what a run will read and cost, without training."""
+    from train.planreport import print_report, report
+    from train.run_dir import plan_run
+
+    config = load(config_file, TrainConfig, overrides or ())
+    result = report(config, plan_run(config), ranks or config.launch.ranks or 1, rate)
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), indent=1))
+    else:
+        print_report(result, console)
+
+
+@app.command("worker", hidden=True)
+def worker_command(
+    run_dir: Path, stop_after: Annotated[int | None, typer.Argument()] = None
+) -> None:
+    """One rank; started by the launcher."""
+    import os
+
+    from train.worker import run_rank
+
+    try:
+        code = run_rank(run_dir, stop_after)
+    except TrainError:
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        code = 2  # rank 0 says the same
+    raise typer.Exit(code)

@@ -1,0 +1,126 @@
+"""Start the ranks with DeepSpeed's launcher and stay between them and the user.
+
+The launcher gets a session of its own, so that Ctrl-C reaches this process alone; it then asks
+the ranks to save and leave through a file in RUN, which works wherever the ranks are.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from configs.terminal import console
+from configs.train import TrainConfig
+from train.run_dir import STOP_NAME
+
+_LOOPBACK = "127.0.0.1"
+LAUNCHER_VARIABLE = "TALLY_LAUNCHER_PID"
+"""Process id of `tally train`, for the ranks to see that it still lives."""
+EXIT_STOPPED = 75
+"""A rank's exit code after stopping on request with a checkpoint (EX_TEMPFAIL: run it again)."""
+
+
+def num_gpus() -> int:
+    """GPUs of this machine; torch is not imported where there can be none."""
+    if not Path("/dev/nvidiactl").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def choose_ranks(config: TrainConfig, asked: int | None) -> int:
+    """Ranks to start: as asked on the command line, by the config, one per GPU, or one."""
+    return asked or config.launch.ranks or num_gpus() or 1
+
+
+def launch(run_dir: Path, ranks: int, stop_after: int | None, *, on_gpus: bool) -> int:
+    """Run the ranks to their end; returns their exit code (see train/worker.py).
+
+    Args:
+        run_dir: a prepared RUN directory.
+        ranks: processes on this machine.
+        stop_after: steps after which to stop, counted from the beginning of the run.
+        on_gpus: one GPU per rank; else all on the CPU.
+    """
+    (run_dir / STOP_NAME).unlink(missing_ok=True)
+    process = subprocess.Popen(
+        _command(run_dir, ranks, stop_after),
+        env=_environment(ranks, on_gpus=on_gpus),
+        start_new_session=True,
+    )
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, _Stopper(process, run_dir))
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _kill(process)
+        (run_dir / STOP_NAME).unlink(missing_ok=True)
+
+
+class _Stopper:
+    """First signal: ask the ranks to save and leave. Second: end them at once."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", run_dir: Path) -> None:
+        self._process, self._file = process, run_dir / STOP_NAME
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._file.exists():
+            _kill(self._process)
+            return
+        self._file.touch()
+        console.print("stopping after this step, with a checkpoint; again: stop at once")
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End whatever is left of the launcher's session."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _command(run_dir: Path, ranks: int, stop_after: int | None) -> list[str]:
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "error"]
+    place = ["--num_accelerators", str(ranks), "--master_addr", _LOOPBACK]
+    place += ["--master_port", str(_free_port()), "--no_local_rank"]
+    worker = ["--module", "train", "worker", str(run_dir.resolve())]
+    return launcher + place + worker + ([str(stop_after)] if stop_after is not None else [])
+
+
+def _environment(ranks: int, *, on_gpus: bool) -> dict[str, str]:
+    """Variables of the ranks; the user's own settings win where it is theirs to choose."""
+    root = Path(__file__).parent.parent
+    values = dict(os.environ)
+    # This checkout's `train`, not a train.py in the current folder.
+    values["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [values.get("PYTHONPATH")])])
+    values["PYTHONSAFEPATH"] = "1"
+    values[LAUNCHER_VARIABLE] = str(os.getpid())
+    if not on_gpus:
+        values["DS_ACCELERATOR"] = "cpu"
+        values["CUDA_VISIBLE_DEVICES"] = ""
+        values["GLOO_SOCKET_IFNAME"] = _loopback_interface()
+        threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+        values.setdefault("OMP_NUM_THREADS", str(threads))
+        # glibc would return each large tensor to the system and fault its pages in again: a
+        # fifth of a step's time where the vocabulary is large for the model.
+        values.setdefault("MALLOC_MMAP_MAX_", "0")
+        values.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 34))
+    return values
+
+
+def _loopback_interface() -> str:
+    names = [name for _, name in socket.if_nameindex()]
+    return next((name for name in names if name.startswith("lo")), "lo")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((_LOOPBACK, 0))
+        return int(listener.getsockname()[1])

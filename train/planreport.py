@@ -1,0 +1,180 @@
+"""What a run will read and cost, before it costs anything. No torch: it answers at once."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from configs.terminal import human
+from configs.train import TrainConfig
+from shards.plan import Plan, total_unique
+from train.flops import PEAK_FLOPS, ParameterCount, count_parameters, flops_per_token, memory_gib
+
+_MANY_EPOCHS = 4  # beyond it repeated tokens are worth clearly less than fresh ones
+_MUCH_TAIL = 0.01
+
+PUBLISHED_MFU: Mapping[str, tuple[float, float, str]] = {
+    "A100": (0.38, 0.63, "124M: GPT-2 reproductions and llm.c, 8x A100-80G"),
+    "H100": (0.32, 0.40, "124M: GPT-2 reproductions, llm.c, modded-nanogpt, 8x H100"),
+    "L20": (0.40, 0.40, "135M: l20-edu-135m, one run"),
+}
+"""Share of the dense bfloat16 peak that others reached with models of 100-300M parameters, counted
+as 6N with the tied head, plus full attention."""
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """One source over the whole run; tokens are training targets."""
+
+    name: str
+    stream_tokens: int
+    windows: int
+    used_tokens: int
+    unique_tokens: int
+    epochs: float
+    tail_tokens: int
+
+
+@dataclass(frozen=True)
+class HardwareReport:
+    """Hours on one device at the published efficiency, or at a measured rate."""
+
+    device: str
+    hours_low: float
+    hours_high: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """Everything that `tally plan` says."""
+
+    plan_id: str
+    steps: int
+    tokens: int
+    unique_tokens: int
+    parameters: ParameterCount
+    tokens_per_parameter: float
+    flops: int
+    flops_6n: int
+    memory_gib: dict[str, float]
+    sources: list[SourceReport]
+    hardware: list[HardwareReport]
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self) | {"parameters": self.parameters._asdict()}
+
+
+def report(
+    config: TrainConfig, plan: Plan, ranks: int, tokens_per_s: float | None = None
+) -> PlanReport:
+    """Work out a run.
+
+    Args:
+        config: the run.
+        plan: its plan.
+        ranks: processes, for the memory of one.
+        tokens_per_s: a rate measured on this machine, all ranks together.
+    """
+    accounts, tokens = plan.account(plan.num_steps), plan.tokens_before(plan.num_steps)
+    parameters = count_parameters(config.model)
+    flops = flops_per_token(config.model, plan.seq_len) * tokens
+    sources = [
+        SourceReport(
+            name=account.name,
+            stream_tokens=source.tokens,
+            windows=source.windows,
+            used_tokens=account.tokens,
+            unique_tokens=account.unique_tokens,
+            epochs=float(account.epochs),
+            tail_tokens=account.tail_tokens,
+        )
+        for source, account in zip(plan.sources, accounts, strict=True)
+    ]
+    return PlanReport(
+        plan_id=plan.plan_id,
+        steps=plan.num_steps,
+        tokens=tokens,
+        unique_tokens=total_unique(accounts),
+        parameters=parameters,
+        tokens_per_parameter=tokens / parameters.total,
+        flops=flops,
+        flops_6n=flops_per_token(config.model, plan.seq_len, attention=False) * tokens,
+        memory_gib=memory_gib(config.model, config.engine, config.micro_batch, plan.seq_len, ranks),
+        sources=sources,
+        hardware=_hardware(flops, tokens, tokens_per_s),
+        warnings=_warnings(sources),
+    )
+
+
+def _hardware(flops: int, tokens: int, tokens_per_s: float | None) -> list[HardwareReport]:
+    rows = []
+    if tokens_per_s is not None:
+        hours = tokens / tokens_per_s / 3600
+        basis = f"{human(tokens_per_s)} tokens/s, as given"
+        rows.append(HardwareReport("this machine", hours, hours, basis))
+    for device, (low, high, basis) in PUBLISHED_MFU.items():
+        hours = flops / PEAK_FLOPS[device] / 3600
+        share = f"{low:.0%}" if low == high else f"{low:.0%}-{high:.0%}"
+        rows.append(HardwareReport(device, hours / high, hours / low, f"{share} MFU, {basis}"))
+    return rows
+
+
+def _warnings(sources: list[SourceReport]) -> list[str]:
+    found = []
+    for source in sources:
+        if not source.used_tokens:
+            found.append(f"{source.name}: never read; all its weights are zero or too small")
+        if source.epochs > _MANY_EPOCHS:
+            found.append(f"{source.name}: read {source.epochs:.1f} times; fresh text is worth more")
+        if source.tail_tokens > _MUCH_TAIL * source.stream_tokens:
+            found.append(
+                f"{source.name}: the last {source.tail_tokens:,} of {source.stream_tokens:,} "
+                "tokens are in no window; a shorter data.seq_len loses fewer"
+            )
+    return found
+
+
+def print_report(result: PlanReport, console: Console) -> None:
+    """Tables for people."""
+    console.print(_source_table(result))
+    count = result.parameters
+    lines = [
+        f"steps {result.steps:,}; tokens {result.tokens:,}, of which unique "
+        f"{result.unique_tokens:,}",
+        f"parameters {count.total:,} ({count.non_embedding:,} without embedding); "
+        f"{result.tokens_per_parameter:.1f} tokens per parameter",
+        f"operations {result.flops:.3g} with attention, {result.flops_6n:.3g} as 6ND",
+        "memory per rank, GiB: "
+        + ", ".join(f"{name} {size:.2f}" for name, size in result.memory_gib.items()),
+    ]
+    for line in lines:
+        console.print(line, highlight=False)
+    console.print(_hardware_table(result))
+    for warning in result.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+
+
+def _source_table(result: PlanReport) -> Table:
+    table = Table("source", title=f"plan {result.plan_id}")
+    for heading in ("tokens", "windows", "used", "unique", "epochs", "tail"):
+        table.add_column(heading, justify="right")
+    for source in result.sources:
+        counts = (source.stream_tokens, source.windows, source.used_tokens, source.unique_tokens)
+        cells = [f"{count:,}" for count in counts]
+        table.add_row(source.name, *cells, f"{source.epochs:.3f}", f"{source.tail_tokens:,}")
+    return table
+
+
+def _hardware_table(result: PlanReport) -> Table:
+    table = Table("one device", "hours", "basis")
+    for row in result.hardware:
+        hours = f"{row.hours_low:.3g}"
+        if row.hours_high != row.hours_low:
+            hours += f" to {row.hours_high:.3g}"
+        table.add_row(row.device, hours, row.basis)
+    return table

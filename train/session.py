@@ -1,0 +1,168 @@
+"""Everything a rank holds while it trains: config, plan, data, engine; and how that is set up."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+
+from configs.terminal import console
+from configs.train import EngineConfig, TrainConfig
+from shards.atomic import write_json_atomic
+from shards.ledger import Ledger, read_ledger
+from shards.plan import Plan
+from shards.reader import TokenStream
+from train.checkpoint import checkpoint_path, latest_checkpoint, prune, read_state
+from train.data import RankReader
+from train.environment import environment
+from train.errors import TrainError
+from train.metrics import MetricsLog
+from train.model import Decoder
+from train.optimizer import build_optimizer
+from train.run_data import run_datasets, run_plan
+from train.run_dir import note_restart, read_config
+from train.state import load_state
+from train.validation import open_streams
+from train.zero import deepspeed_config
+
+
+@dataclass(frozen=True)
+class Session:
+    """One rank of a run, ready to train from `first_step` on."""
+
+    run_dir: Path
+    config: TrainConfig
+    plan: Plan
+    engine: Any
+    optimizer: torch.optim.Optimizer
+    reader: RankReader
+    heldout: dict[str, TokenStream]
+    rank: int
+    world_size: int
+    first_step: int = 0
+    skipped_steps: int = 0
+
+
+def open_session(run_dir: Path) -> Session:
+    """Join the process group, build model and engine, load the newest intact checkpoint."""
+    _join_ranks()
+    config, plan = read_config(run_dir), run_plan(run_dir)
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    engine, optimizer = _build_engine(config, plan.batch_windows(0), world_size)
+    datasets = run_datasets(run_dir)
+    names = {source.name: source.source for source in plan.sources}
+    heldout = config.validation and open_streams(datasets, names, config.validation.split)
+    streams = [datasets[s.name].stream(s.source, s.split) for s in plan.sources]
+    reader = RankReader(
+        plan, streams, rank=rank, world_size=world_size, micro_batch=config.micro_batch
+    )
+    if rank == 0:
+        facts = environment(plan, world_size, engine.device)
+        write_json_atomic(run_dir / "environment.json", facts)
+    session = Session(
+        run_dir, config, plan, engine, optimizer, reader, heldout or {}, rank, world_size
+    )
+    return _resume(session)
+
+
+def _join_ranks() -> None:
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed would compile its shared-memory all-reduce here (minutes, and a C++ compiler).
+    # Only tensor-parallel inference calls it; training goes through gloo with or without.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(
+        "nccl" if torch.cuda.is_available() else "gloo", dist_init_required=True, verbose=False
+    )
+
+
+def _build_engine(
+    config: TrainConfig, batch_windows: int, world_size: int
+) -> tuple[Any, torch.optim.Optimizer]:
+    model = Decoder(config.model)
+    model.initialise(config.seed)
+    optimizer = build_optimizer(model.named_parameters(), config.optimizer)
+    torch.manual_seed(config.seed)
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=optimizer,
+        config=deepspeed_config(config, batch_windows, world_size),
+    )
+    if config.engine.compile:
+        engine.compile()
+    return engine, optimizer
+
+
+def _resume(session: Session) -> Session:
+    """Load the newest intact checkpoint, if any, and cut ledger and metrics back to it."""
+    step = _agree_on_step(session)
+    state: dict[str, Any] = {"skipped_steps": 0}
+    if step:
+        folder = checkpoint_path(session.run_dir, step)
+        state = read_state(folder)
+        check_state(folder, state, session.plan, session.config.engine)
+        load_state(
+            session.engine,
+            folder,
+            rank=session.rank,
+            same_ranks=state["world_size"] == session.world_size,
+            zero_stage=session.config.engine.zero_stage,
+        )
+    if session.rank == 0:
+        _cut_back(session.run_dir, step, session.world_size)
+    torch.distributed.barrier()
+    return replace(session, first_step=step, skipped_steps=state["skipped_steps"])
+
+
+def _agree_on_step(session: Session) -> int:
+    """Rank 0 looks for the checkpoint, so that all ranks take the same one."""
+    found = torch.zeros(1, dtype=torch.int64, device=session.engine.device)
+    if session.rank == 0:
+        prune(session.run_dir, session.config.checkpoint.keep)
+        checkpoint = latest_checkpoint(session.run_dir)
+        found[0] = checkpoint.step if checkpoint else 0
+    torch.distributed.broadcast(found, src=0)
+    return int(found.item())
+
+
+def check_state(folder: Path, state: dict[str, Any], plan: Plan, engine: EngineConfig) -> None:
+    """Refuse a checkpoint of another plan or of another kind of engine.
+
+    Raises:
+        TrainError: which of the two, and the way out.
+    """
+    if state["plan_id"] != plan.plan_id:
+        raise TrainError(
+            f"{folder}: written under plan {state['plan_id']}, the run has {plan.plan_id}; "
+            "put the old plan.json back or start a new run"
+        )
+    if state["zero_stage"] != engine.zero_stage:
+        raise TrainError(
+            f"{folder}: written at zero_stage {state['zero_stage']}, the config has "
+            f"{engine.zero_stage}; set it back or start a new run"
+        )
+
+
+def _cut_back(run_dir: Path, step: int, world_size: int) -> None:
+    """Drop the ledger and metrics of steps that the checkpoint does not hold, and note it."""
+    discarded = Ledger(run_dir).truncate(step)
+    MetricsLog(run_dir).truncate(step)
+    if step:
+        entries = sum(1 for _ in read_ledger(run_dir))
+        if entries != step:
+            raise TrainError(
+                f"{run_dir}: the checkpoint is of step {step} but the ledger has {entries} "
+                "entries before it; restore ledger.jsonl or start a new run"
+            )
+    if step or discarded:
+        line = {"resumed_at": step, "discarded_steps": discarded, "world_size": world_size}
+        note_restart(run_dir, line)
+        thrown = f", {discarded} steps after it are done again" if discarded else ""
+        console.print(f"resuming from the checkpoint after step {step}{thrown}")
+
+
+def leave_ranks() -> None:
+    """End the process group; all ranks must be alive."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,54 @@
+"""One rank: started by the launcher, leaves with 0 when done, EXIT_STOPPED when asked to stop."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+
+from configs.terminal import console
+from train.launch import EXIT_STOPPED, LAUNCHER_VARIABLE
+from train.loop import train
+from train.run_dir import STOP_NAME, exclusive
+from train.session import leave_ranks, open_session
+
+
+class StopRequest:
+    """Whether this rank was asked to leave: by SIGTERM, the stop file, or a dead parent."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._file = run_dir / STOP_NAME
+        self._launcher = int(os.environ.get(LAUNCHER_VARIABLE, "0"))
+        self._asked = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def __call__(self) -> bool:
+        """Asked yet?"""
+        return self._asked or self._file.exists() or self._orphaned()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+    def _orphaned(self) -> bool:
+        """`tally train` was killed: without it nobody could stop this run any more."""
+        if not self._launcher:
+            return False
+        try:
+            os.kill(self._launcher, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+
+def run_rank(run_dir: Path, stop_after: int | None) -> int:
+    """Train one rank to the end of the plan or to `stop_after` steps; returns the exit code."""
+    asked = StopRequest(run_dir)
+    first = os.environ.get("RANK", "0") == "0"
+    with exclusive(run_dir) if first else contextlib.nullcontext():
+        session = open_session(run_dir)
+        last = min(stop_after or session.plan.num_steps, session.plan.num_steps)
+        done = max(train(session, last, asked), session.first_step)
+        leave_ranks()
+    if first:
+        console.print(f"{done} of {session.plan.num_steps} steps done: {run_dir}")
+    return 0 if done >= last else EXIT_STOPPED

@@ -1,0 +1,82 @@
+"""From our settings to DeepSpeed's dictionary: the one place that knows DeepSpeed's keys.
+
+What DeepSpeed 0.19.8 does silently wrong is refused here, with the reason. The optimizer and the
+schedule are ours, so they are not in the dictionary.
+"""
+
+from typing import Any
+
+from configs.train import EngineConfig, TrainConfig
+from train.errors import TrainError
+
+
+def refuse_unsound(engine: EngineConfig) -> None:
+    """Refuse the combinations that DeepSpeed computes wrong or cannot compute.
+
+    Raises:
+        TrainError: with the reason and what to use instead.
+    """
+    if engine.precision == "bf16" and engine.zero_stage == 0:
+        raise TrainError(
+            "engine: precision bf16 at zero_stage 0 trains wrong: DeepSpeed takes one optimizer "
+            "step with zero gradients when it starts, so Adam's step count is one too high and "
+            "one weight decay too many is applied; use precision bf16_autocast, or zero_stage 1"
+        )
+    if engine.compile and engine.zero_stage == 3:
+        raise TrainError(
+            "engine: compile does not work at zero_stage 3: the compiled graph sees weights that "
+            "are not gathered; set compile: false, or zero_stage to 2 or less"
+        )
+
+
+def ours_to_clip(engine: EngineConfig) -> bool:
+    """Whether gradients are whole on every rank after backward, so that the loop clips them.
+
+    At stage 0 DeepSpeed would clip, but reports no norm. From stage 1 on it holds shards.
+    """
+    return engine.zero_stage == 0
+
+
+def deepspeed_config(config: TrainConfig, batch_windows: int, world_size: int) -> dict[str, Any]:
+    """DeepSpeed's configuration.
+
+    Args:
+        config: the run.
+        batch_windows: windows in the first global batch.
+        world_size: ranks.
+    """
+    engine = config.engine
+    refuse_unsound(engine)
+    max_norm = config.optimizer.max_grad_norm or 0.0
+    values: dict[str, Any] = {
+        "train_batch_size": batch_windows,
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "gradient_accumulation_steps": accumulation(batch_windows, config.micro_batch, world_size),
+        # Always written: absent means 1.0 to DeepSpeed.
+        "gradient_clipping": 0.0 if ours_to_clip(engine) else max_norm,
+        "zero_optimization": {"stage": engine.zero_stage},
+        "steps_per_print": None,
+    }
+    if engine.precision == "bf16_autocast":
+        values["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    if engine.precision == "bf16":
+        values["bf16"] = {"enabled": True}
+        # By default the micro-batches' gradients would be summed in bfloat16.
+        values["data_types"] = {"grad_accum_dtype": "fp32"}
+    return values
+
+
+def accumulation(batch_windows: int, micro_batch: int, world_size: int) -> int:
+    """Micro-batches a rank computes per step.
+
+    Raises:
+        TrainError: the global batch cannot be dealt out evenly.
+    """
+    at_once = micro_batch * world_size
+    if batch_windows % at_once:
+        raise TrainError(
+            f"global batch of {batch_windows} windows cannot be dealt evenly to {world_size} "
+            f"rank(s) with micro_batch {micro_batch} ({at_once} at once); choose a micro_batch "
+            f"or a number of ranks whose product divides {batch_windows}"
+        )
+    return batch_windows // at_once
