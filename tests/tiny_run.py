@@ -11,7 +11,6 @@ import statistics
 import textwrap
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +21,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from configs.model import ModelConfig
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file, content_hash
+from shards.ledger import Ledger, LedgerEntry, planned_entry
 from shards.manifest import FunnelStage, Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
 from shards.plan import Plan, PlanPhase, PlanSource, save_plan
 from shards.reader import Dataset, num_windows
 from shards.writer import DocumentRow, SplitWriter
-from train.checkpoint import begin, finish
+from train.checkpoint import begin, finish, temporary_path
+from train.metrics import MetricsLog
 from train.model import Decoder
 
 SEQ_LEN, BATCH, EOS = 64, 8, "<|endoftext|>"
@@ -171,12 +172,12 @@ def make_run(directory: Path, num_steps: int = 40) -> Path:
 
 def _train(model: Decoder, plan: Plan, dataset: Dataset, run_dir: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    streams = [dataset.stream(source.source) for source in plan.sources]
-    lines: list[dict[str, Any]] = []
+    streams = {source.name: dataset.stream(source.source) for source in plan.sources}
+    ledger, metrics = Ledger(run_dir), MetricsLog(run_dir)
     for step in range(plan.num_steps):
         batch = plan.step(step)
         rows = [
-            streams[int(s)].windows(np.array([w]), SEQ_LEN)[0]
+            streams[plan.sources[int(s)].name].windows(np.array([w]), SEQ_LEN)[0]
             for s, w in zip(batch.source, batch.window, strict=True)
         ]
         windows = torch.from_numpy(np.stack(rows).astype(np.int64))
@@ -185,16 +186,18 @@ def _train(model: Decoder, plan: Plan, dataset: Dataset, run_dir: Path) -> None:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        lines.append({"step": step, "loss": float(loss.detach())})
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (run_dir / "metrics.jsonl").write_text(text)
+        entry = planned_entry(plan, step, streams)
+        ledger.append(LedgerEntry(step=step, masked_targets=0, **entry))
+        tokens = plan.tokens_before(step + 1)
+        metrics.append({"step": step, "loss": float(loss.detach()), "tokens": tokens})
 
 
 def save_checkpoint(model: Decoder, run_dir: Path, step: int, plan: Plan) -> None:
     """A checkpoint with the files that `load_model` reads."""
-    folder = begin(run_dir, step)
+    begin(run_dir, step)
+    folder = temporary_path(run_dir, step)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
     state = {"step": step, "plan_id": plan.plan_id, "model": model.config.model_dump()}
     write_json_atomic(folder / "state.json", state)
-    finish(run_dir, step, folder)
+    finish(run_dir, step)

@@ -9,10 +9,11 @@ it: run the command again after a kill and finished tasks are reused.
 
 import importlib.metadata
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 from pydantic import NonNegativeInt, PositiveInt
@@ -21,7 +22,9 @@ from configs.base import Section
 from configs.terminal import console
 from shards.atomic import atomic_write, write_json_atomic
 from shards.hashing import blake3_file, blake3_json
-from train.model import Decoder
+
+if TYPE_CHECKING:  # torch takes a second to import
+    from train.model import Decoder
 
 RESULT_FORMAT = 1
 _PACKAGES = ("lm-eval", "torch", "tokenizers", "datasets", "numpy")
@@ -43,12 +46,21 @@ class EvalSettings(Section):
 class Subject:
     """The model under test and what identifies it."""
 
-    model: Decoder
+    model: "Decoder"
     tokenizer: Any
     eos_id: int
     step: int
     weights_blake3: str
     tokenizer_blake3: str
+
+    def described(self) -> dict[str, Any]:
+        """For result files: which model this is."""
+        return {
+            "step": self.step,
+            "parameters": self.model.num_parameters(),
+            "weights_blake3": self.weights_blake3,
+            "tokenizer_blake3": self.tokenizer_blake3,
+        }
 
 
 def go_offline() -> None:
@@ -57,6 +69,7 @@ def go_offline() -> None:
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def load_subject(run_dir: Path, step: int | None = None) -> Subject:
@@ -85,7 +98,7 @@ def load_subject(run_dir: Path, step: int | None = None) -> Subject:
     )
 
 
-def weights_hash(model: Decoder) -> str:
+def weights_hash(model: "Decoder") -> str:
     """Hex BLAKE3 over the names and bytes of all weights: which model this is."""
     hasher = blake3()
     for name, tensor in sorted(model.state_dict().items()):
@@ -140,11 +153,7 @@ def _evaluate_task(
     identity = {
         "format": RESULT_FORMAT,
         "task": task,
-        "model": {
-            "step": subject.step,
-            "weights_blake3": subject.weights_blake3,
-            "tokenizer_blake3": subject.tokenizer_blake3,
-        },
+        "model": subject.described(),
         "data": items.described(),
         "settings": settings.model_dump(),
         "lm_eval": importlib.metadata.version("lm-eval"),
@@ -181,7 +190,7 @@ def _score(
     from lm_eval import simple_evaluate
 
     from train.lm_adapter import DecoderLM
-    from train.tasks import build_task
+    from train.tasks import build_task, task_manager
 
     adapter = DecoderLM(
         subject.model, subject.tokenizer, subject.eos_id, batch_size, settings.separator_first
@@ -191,8 +200,8 @@ def _score(
     )
     report = simple_evaluate(
         model=adapter,
-        tasks=[build_task(items, cache)],
-        num_fewshot=settings.num_fewshot,
+        tasks=[build_task(items, settings.num_fewshot, cache)],
+        task_manager=task_manager(task),
         limit=settings.limit,
         bootstrap_iters=1000,
         random_seed=settings.seed,
@@ -201,6 +210,7 @@ def _score(
         fewshot_random_seed=settings.seed,
     )
     assert report is not None  # one process, rank 0
+    metrics = read_metrics(report["results"][task], report["higher_is_better"][task])
     return {
         "task_version": report["versions"][task],
         "items": {
@@ -209,7 +219,9 @@ def _score(
             "left_truncated": adapter.num_left_truncated,
             "longer_than_context": adapter.num_windowed,
         },
-        "metrics": read_metrics(report["results"][task], report["higher_is_better"][task]),
+        "metrics": metrics,
+        "headline": headline(metrics),
+        "chance": chance_level(report["samples"][task]),
         "batch_size": batch_size,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "samples": report["samples"][task],
@@ -238,6 +250,13 @@ def headline(metrics: dict[str, dict[str, Any]]) -> str:
         if name in metrics:
             return name
     return next(iter(metrics))
+
+
+def chance_level(samples: list[dict[str, Any]]) -> float | None:
+    """Expected accuracy of guessing; None where a task is no choice among answers."""
+    if any(len(sample["arguments"]) < 2 for sample in samples):
+        return None
+    return sum(1 / len(sample["arguments"]) for sample in samples) / len(samples)
 
 
 def _write_samples(path: Path, samples: list[dict[str, Any]]) -> dict[str, Any]:

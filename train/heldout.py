@@ -95,7 +95,7 @@ def heldout_run(run_dir: Path, step: int | None = None, batch_size: int = 16) ->
 def _identity(subject: Subject, plan: Plan) -> dict[str, Any]:
     return {
         "format": RESULT_FORMAT,
-        "model": {"step": subject.step, "weights_blake3": subject.weights_blake3},
+        "model": subject.described(),
         "plan_id": plan.plan_id,
         "split": HELD_OUT,
         "window": plan.seq_len,
@@ -184,10 +184,12 @@ def prove_held_out(plan: Plan, datasets: dict[str, Dataset]) -> dict[str, Any]:
     train_hashes, held_hashes = pl.concat(trained), pl.concat(held)
     shared = int(held_hashes.is_in(train_hashes.unique().implode()).sum())
     splits = {source.name: source.split for source in plan.sources}
+    disjoint = HELD_OUT not in splits.values()
     return {
         "plan_reads_splits": splits,
+        "plan_reads_no_held_out_split": disjoint,
         "held_out_documents": len(held_hashes),
         "train_documents": len(train_hashes),
         "held_out_documents_in_train": shared,
-        "proved": shared == 0 and HELD_OUT not in splits.values(),
+        "proved": shared == 0 and disjoint,
     }

@@ -6,6 +6,7 @@ split names), so prompts, targets, metrics and task version stay lm-eval's.
 
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,16 @@ def find_data(task: str, folder: Path | None, cache: Path) -> TaskData:
     return TaskData(task, path, origin, source.split, source.scored_split, blake3_file(path))
 
 
-def build_task(data: TaskData, cache: Path) -> Any:
+def build_task(data: TaskData, num_fewshot: int, cache: Path) -> Any:
     """An lm-eval `Task` that reads the local items."""
     from lm_eval.tasks._factory import TaskFactory
 
-    manager = _task_manager(data.task)
+    manager = task_manager(data.task)
     entry = manager.task_index[data.task]
     overrides = dict.fromkeys(_SPLIT_KEYS) | {
         "dataset_path": "parquet" if data.path.suffix == ".parquet" else "json",
         "dataset_name": None,
+        "num_fewshot": num_fewshot,
         "dataset_kwargs": {
             "data_files": {data.split: str(data.path)},
             "cache_dir": str(cache / "datasets"),
@@ -73,7 +75,7 @@ def task_config(task: str) -> dict[str, Any]:
     Raises:
         TrainError: lm-eval has no such task.
     """
-    index = _task_manager(task).task_index
+    index = task_manager(task).task_index
     if task not in index or "output_type" not in (index[task].cfg or {}):
         raise TrainError(
             f"task {task!r}: lm-eval has no single task of this name; "
@@ -98,7 +100,8 @@ def count_items(path: Path) -> int:
         return sum(1 for line in file if json.loads(line))
 
 
-def _task_manager(task: str) -> Any:
+@lru_cache
+def task_manager(task: str) -> Any:
     """lm-eval's index of the task's folder; of all 14,000 tasks (8 s) where it is not ours."""
     import lm_eval.tasks
     from lm_eval.tasks import TaskManager

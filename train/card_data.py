@@ -1,0 +1,170 @@
+"""The card's sections about data: what was read, what was dropped on the way, what is in it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from train.card_content import Block, Bullets, Line, Section, bullets, cell, line, section, table
+from train.facts import Evidence, Fact, pointer
+
+_SHOWN_PIN_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class SourceNames:
+    """A source of the plan and where its facts are."""
+
+    name: str
+    """In the mixture."""
+    stored: str
+    """In the dataset."""
+    manifest: str
+    """The dataset's manifest, as receipts name it."""
+
+
+def sources(evidence: Evidence) -> list[SourceNames]:
+    """The sources the plan reads."""
+    directories = evidence.raw("run/plan.json", "/datasets") or {}
+    roots = {str(path): root for root, path in evidence.roots.items()}
+    return [
+        SourceNames(s["name"], s["source"], f"{roots[directories[s['name']]]}/manifest.json")
+        for s in evidence.raw("run/plan.json", "/plan/sources") or []
+    ]
+
+
+def steps_done(evidence: Evidence) -> int:
+    """Steps of the ledger."""
+    return len(evidence.raw("run/ledger.jsonl") or [])
+
+
+def account(evidence: Evidence, name: str, field: str, style: str) -> Fact | None:
+    """A field of the plan's account of a source after the steps of the ledger."""
+    return evidence.fact("run/plan.json", f"account/{steps_done(evidence)}/{name}/{field}", style)
+
+
+def total(evidence: Evidence, field: str, style: str = "short") -> Fact | None:
+    """An account's field summed over the sources."""
+    parts = [account(evidence, source.name, field, style) for source in sources(evidence)]
+    return evidence.compute("add", *parts, style=style)
+
+
+def data_section(evidence: Evidence) -> Section | None:
+    """Per source: available, used, unique, epochs, held out, licence; then where each came from."""
+    found = sources(evidence)
+    headers = ("source", "in dataset", "trained on", "unique", "epochs", "held out", "licence")
+    sums: tuple[Line, ...] = (
+        cell("all"),
+        cell(_sum(evidence, found, "train")),
+        cell(total(evidence, "tokens")),
+        cell(total(evidence, "unique_tokens")),
+        (),
+        cell(_sum(evidence, found, "val")),
+        (),
+    )
+    return section(
+        "Data",
+        table(headers, [*(_source_row(evidence, source) for source in found), sums]),
+        bullets(
+            line("Counted in tokens; every document ends with one EOS token, which counts."),
+            *(_dataset_line(evidence, file) for file in _manifests(found)),
+            *(_pin_line(evidence, source) for source in found),
+        ),
+    )
+
+
+def _manifests(found: list[SourceNames]) -> list[str]:
+    return list(dict.fromkeys(source.manifest for source in found))
+
+
+def _source_row(evidence: Evidence, source: SourceNames) -> tuple[Line, ...]:
+    at = pointer("sources", source.stored)
+    return (
+        cell(source.name),
+        cell(evidence.fact(source.manifest, f"{at}/splits/train/tokens", "short")),
+        cell(account(evidence, source.name, "tokens", "short")),
+        cell(account(evidence, source.name, "unique_tokens", "short")),
+        cell(account(evidence, source.name, "epochs", "float2")),
+        cell(evidence.fact(source.manifest, f"{at}/splits/val/tokens", "short")),
+        cell(evidence.fact(source.manifest, f"{at}/licence")),
+    )
+
+
+def _sum(evidence: Evidence, found: list[SourceNames], split: str) -> Fact | None:
+    facts = [
+        evidence.fact(s.manifest, pointer("sources", s.stored, "splits", split, "tokens"), "short")
+        for s in found
+    ]
+    return evidence.compute("add", *facts, style="short")
+
+
+def _dataset_line(evidence: Evidence, manifest: str) -> Line | None:
+    return line(
+        "Dataset ",
+        evidence.fact(manifest, "/name"),
+        ", id ",
+        evidence.fact(manifest, "/dataset_id"),
+        "; equal ids mean equal bytes.",
+    )
+
+
+def _pin_line(evidence: Evidence, source: SourceNames) -> Line | None:
+    at = pointer("sources", source.stored, "pin")
+    pieces: list[str | Fact | None] = []
+    for key, value in (evidence.raw(source.manifest, at) or {}).items():
+        if isinstance(value, str | int) and len(str(value)) <= _SHOWN_PIN_LENGTH:
+            pieces += [f"{key} ", evidence.fact(source.manifest, at + pointer(key)), ", "]
+    return line(f"Source {source.name}: ", *pieces[:-1]) if pieces else None
+
+
+def funnel_section(evidence: Evidence) -> Section | None:
+    """Documents and characters through every stage, source by source."""
+    rows = []
+    for source in sources(evidence):
+        stages = evidence.raw(source.manifest, pointer("sources", source.stored, "funnel")) or []
+        rows += [_stage_row(evidence, source, number) for number in range(len(stages))]
+    headers = ("source", "stage", "documents in", "out", "characters out", "dropped", "most for")
+    return section("From raw text to tokens", table(headers, rows))
+
+
+def _stage_row(evidence: Evidence, source: SourceNames, number: int) -> tuple[Line, ...]:
+    file, at = source.manifest, pointer("sources", source.stored, "funnel", number)
+    before = evidence.fact(file, f"{at}/documents_in", "count")
+    after = evidence.fact(file, f"{at}/documents_out", "count")
+    return (
+        cell(source.name if number == 0 else ""),
+        cell(evidence.fact(file, f"{at}/stage")),
+        cell(before),
+        cell(after),
+        cell(evidence.fact(file, f"{at}/characters_out", "short")),
+        cell(evidence.compute("share_lost", before, after, style="percent")),
+        _main_reason(evidence, file, at),
+    )
+
+
+def _main_reason(evidence: Evidence, file: str, at: str) -> Line:
+    dropped: dict[str, Any] = evidence.raw(file, f"{at}/dropped") or {}
+    if not dropped:
+        return ()
+    reason = max(dropped, key=lambda name: dropped[name]["documents"])
+    key = f"{at}/dropped{pointer(reason)}/documents"
+    return cell(reason.replace("_", " "), " (", evidence.fact(file, key, "count"), ")")
+
+
+def limits(evidence: Evidence, scored_in_part: bool) -> Section | None:
+    """What the figures do not say."""
+    items: list[Line] = [
+        (
+            "Pretrained on text alone: it continues text, makes things up, and was neither aligned "
+            "nor filtered for safety.",
+        ),
+    ]
+    if scored_in_part:
+        items.append(
+            (
+                "Scores marked “in part” come from the first items of a benchmark alone; "
+                "their standard errors are large.",
+            )
+        )
+    if "audit" not in evidence.roots:
+        items.append(("No contamination audit was at hand when this card was written.",))
+    blocks: tuple[Block, ...] = (Bullets(tuple(items)),)
+    return section("Limits", blocks)

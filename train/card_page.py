@@ -1,0 +1,43 @@
+"""The card as one self-contained HTML page: no script, no network, light and dark."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from train.card_content import Card, Line
+from train.facts import Fact, receipt_words
+
+_PAGES = Path(__file__).parent / "pages"
+
+
+def render_page(card: Card) -> str:
+    """The page; every fact is a `<data>` element with its mark, its receipt in the tooltip."""
+    environment = Environment(
+        loader=FileSystemLoader(_PAGES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["line"] = line_html
+    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["numeric"] = is_numeric
+    return environment.get_template("card.html").render(card=card)
+
+
+def line_html(line: Line) -> Markup:
+    """A line with its facts marked."""
+    return Markup("").join(_fact(p) if isinstance(p, Fact) else escape(p) for p in line)
+
+
+def is_numeric(line: Line) -> bool:
+    """Whether a cell is to be aligned right: a single number."""
+    return len(line) == 1 and isinstance(line[0], Fact) and not isinstance(line[0].value, str)
+
+
+def _fact(fact: Fact) -> Markup:
+    value = fact.value if isinstance(fact.value, int | float) else fact.shown
+    return Markup('<data id="{}" value="{}" title="{}">{}</data>').format(
+        fact.id, value, receipt_words(fact.receipt), fact.shown
+    )
