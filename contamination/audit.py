@@ -1,8 +1,10 @@
 """The audit from beginning to end: corpus x benchmarks -> findings and what they are worth."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,7 @@ class Audit:
         self_test: recall measured on planted items.
         history: the run whose exposure was counted, or None.
         scanned_bytes: bytes of text scanned by this call (less than all when resumed).
+        scan_s: clock time of that; for the log only, never for the report.
     """
 
     corpus: Corpus
@@ -63,6 +66,7 @@ class Audit:
     self_test: list[SelfTestRow]
     history: RunHistory | None
     scanned_bytes: int
+    scan_s: float
 
 
 def run_audit(
@@ -88,10 +92,12 @@ def run_audit(
     index = cached_index(benchmarks, cache)
     vocabulary = vocabulary_of(index.sequences)
     scanner = Scanner(index, vocabulary, work, workers)
+    start = time.perf_counter()
     scanned = scanner.run(corpus)
+    scan_s = time.perf_counter() - start
     counts, sampled, totals = _summed(scanner, corpus)
     bits = word_bits(index.sequences, vocabulary, counts, sampled)
-    detector = Detector(index, vocabulary, bits, rules)
+    detector = Detector(index, vocabulary, bits, field_bits(index.sequences, bits), rules)
     findings: list[Finding] = []
     decoys = np.zeros(len(benchmarks), np.int64)
     with progress("judging", len(corpus.pieces), "pieces") as bar:
@@ -113,6 +119,7 @@ def run_audit(
         self_test=self_test(detector, benchmarks, _hosts(corpus)),
         history=history,
         scanned_bytes=scanned,
+        scan_s=scan_s,
     )
 
 
@@ -130,10 +137,9 @@ def _summed(scanner: Scanner, corpus: Corpus) -> tuple[NDArray[np.int64], int, C
 
 
 def _called(piece: Piece, result: PieceResult, detector: Detector) -> Called:
-    totals = field_bits(detector.index.sequences, detector.bits)
     clusters = clusters_of(result.hits, detector.index, detector.bits, detector.rules.min_bits)
-    classes = classify(clusters, totals, detector.rules)
-    return Called(piece, clusters[classes >= 0], classes[classes >= 0], totals)
+    classes = classify(clusters, detector.totals, detector.rules)
+    return Called(piece, clusters[classes >= 0], classes[classes >= 0], detector.totals)
 
 
 def _real(called: Called, index: Index) -> Called:
@@ -142,14 +148,36 @@ def _real(called: Called, index: Index) -> Called:
 
 
 def _decoy_places(called: Called, detector: Detector, num_benchmarks: int) -> NDArray[np.int64]:
+    """Per benchmark, places where a decoy is called dirty and no real item explains the text.
+
+    A short decoy can be the beginning of a real item. Where that item stands in the text, the decoy
+    is no chance match; so a decoy must beat every real item whose place it overlaps.
+    """
     dirty = np.isin(called.classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
-    decoy = called.clusters["item"] >= detector.index.num_items
-    items = called.clusters["item"][dirty & decoy]
-    return np.bincount(detector.index.sequences.benchmark[items], minlength=num_benchmarks)
+    is_decoy = called.clusters["item"] >= detector.index.num_items
+    real, decoys = called.clusters[~is_decoy], called.clusters[dirty & is_decoy]
+    firsts = np.searchsorted(real["document"], decoys["document"], side="left")
+    lasts = np.searchsorted(real["document"], decoys["document"], side="right")
+    wins = [
+        decoy
+        for decoy, first, last in zip(decoys, firsts, lasts, strict=True)
+        if not _explained(decoy, real[first:last])
+    ]
+    numbers = detector.index.sequences.benchmark[[int(decoy["item"]) for decoy in wins]]
+    return np.bincount(numbers, minlength=num_benchmarks)
+
+
+def _explained(decoy: np.void, real: NDArray[np.void]) -> bool:
+    overlap = (real["start"] < decoy["end"]) & (decoy["start"] < real["end"])
+    return bool(np.any(overlap & (_strength(real) >= _strength(decoy))))
+
+
+def _strength(clusters: Any) -> Any:
+    return clusters["question_bits"] + clusters["answer_bits"] + clusters["passage_bits"]
 
 
 def _unauditable(benchmarks: Sequence[Benchmark], detector: Detector) -> dict[str, list[str]]:
-    totals = field_bits(detector.index.sequences, detector.bits)[: detector.index.num_items]
+    totals = detector.totals[: detector.index.num_items]
     bounds = detector.index.sequences.bounds[: detector.index.num_items]
     flags = unauditable(totals, detector.rules) | (bounds[:, 3] - bounds[:, 1] < 5)
     out, first = {}, 0

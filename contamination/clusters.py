@@ -148,16 +148,20 @@ def _covered_bits(bounds, bits, covered, doc_words):  # type: ignore[no-untyped-
     An item that repeats itself ("3, 4, 5, 3, 4, 5") can be covered by fewer words of the document
     than it has; the bits are scaled down to what the document really holds.
     """
-    words = 0
+    passage_words, words = 0, 0
     passage, question, answer = np.float32(0), np.float32(0), np.float32(0)
     for k in range(bounds[0], bounds[3]):
         if covered[k - bounds[0]]:
-            words += 1
             if k < bounds[1]:
+                passage_words += 1
                 passage += bits[k]
             elif k < bounds[2]:
+                words += 1
                 question += bits[k]
             else:
+                words += 1
                 answer += bits[k]
+    # A question is often a sentence of its own passage, so each side is scaled for itself.
+    passage *= np.float32(min(1.0, doc_words / max(passage_words, 1)))
     scale = np.float32(min(1.0, doc_words / max(words, 1)))
-    return passage * scale, question * scale, answer * scale
+    return passage, question * scale, answer * scale

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.audit import AuditRules
 from contamination.clusters import clusters_of
@@ -19,7 +20,7 @@ from contamination.index import Index
 from contamination.items import Benchmark, Item
 from contamination.rules import CLASSES, DIRTY, classify
 from contamination.scan import scan
-from contamination.surprisal import Vocabulary, field_bits
+from contamination.surprisal import Vocabulary
 from shards.hashing import blake3_json
 
 ITEMS_PER_SET = 12
@@ -85,7 +86,10 @@ class Detector:
 
     index: Index
     vocabulary: Vocabulary
-    bits: np.ndarray
+    bits: NDArray[np.float32]
+    """Of every word of the sequences."""
+    totals: NDArray[np.float32]
+    """Of every item's passage, question and answer: [num_sequences, 3]."""
     rules: AuditRules
 
 
@@ -131,13 +135,12 @@ def _planted(
     return host[:cut] + b"\n" + plant(item, random).encode("utf-8", "replace") + b"\n" + host[cut:]
 
 
-def _found(detector: Detector, texts: Sequence[bytes], numbers: np.ndarray) -> int:
+def _found(detector: Detector, texts: Sequence[bytes], numbers: NDArray[np.int64]) -> int:
     """How many of texts[k] are called dirty for item numbers[k]."""
     batch = batch_of(texts)
     hits = scan(batch.data, batch.offsets, detector.index, detector.vocabulary).hits
     clusters = clusters_of(hits, detector.index, detector.bits, detector.rules.min_bits)
-    totals = field_bits(detector.index.sequences, detector.bits)
-    classes = classify(clusters, totals, detector.rules)
+    classes = classify(clusters, detector.totals, detector.rules)
     dirty = np.isin(classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
     own = dirty & (clusters["item"] == numbers[clusters["document"]])
     return len(np.unique(clusters["document"][own]))

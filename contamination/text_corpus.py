@@ -125,15 +125,15 @@ class TextCorpus:
         schema = pa.schema([(self._text_column, pa.string())])
         options = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
         reading = pa_json.ReadOptions(use_threads=False, block_size=len(block.content) + 1)
-        lines = _lines(block.content)
         try:
             table = pa_json.read_json(io.BytesIO(block.content), reading, options)
         except pa.ArrowInvalid:
             table = None
-        if table is not None and table.num_rows == len(lines) and not table.column(0).null_count:
+        expected = _count_lines(block.content)
+        if table is not None and table.num_rows == expected and not table.column(0).null_count:
             return _batch(table.column(0))
+        lines, first = _lines(block.content), block.first_document + 1
         where = f"{block.piece}: row"
-        first = block.first_document + 1
         return batch_of([self._text(line, f"{where} {first + k}") for k, line in enumerate(lines)])
 
     def _text(self, line: bytes, where: str) -> bytes:
@@ -161,6 +161,14 @@ def _lines(content: bytes) -> list[bytes]:
     return [line for line in content.split(b"\n") if line.strip()]
 
 
+def _count_lines(content: bytes) -> int:
+    """len(_lines(content)), without making them where no line can be blank."""
+    blank = any(mark in content for mark in (b"\n\n", b"\n\r", b"\n ", b"\n\t"))
+    if blank or content[:1].isspace() or content[-1:].isspace():
+        return len(_lines(content))
+    return content.count(b"\n") + 1
+
+
 def _batch(column: pa.ChunkedArray) -> Batch:
     array = column.cast(pa.large_string()).combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # no chunk at all
@@ -178,7 +186,7 @@ def _line_blocks(file: Path, piece: Piece) -> Iterator[Block]:
                 position = raw.tell()
                 yield Block(piece.name, first, content, position - progress)
                 progress = position
-                first += len(_lines(content))
+                first += _count_lines(content)
         except (OSError, EOFError, zstandard.ZstdError) as error:
             raise AuditError(f"{file}: broken file: {error}") from None
 

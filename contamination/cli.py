@@ -1,0 +1,124 @@
+"""`tally audit`: which benchmark items are in a dataset or a text, and how often a run saw them."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from configs.audit import SENSITIVITIES, Sensitivity
+from contamination.errors import AuditError
+
+if TYPE_CHECKING:
+    from contamination.audit import Audit
+    from contamination.corpus import Corpus
+    from contamination.exposure import RunHistory
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _group() -> None:
+    """Does the training data hold the benchmarks?"""
+
+
+@app.command()
+def audit(
+    data: Annotated[
+        Path, typer.Argument(help="A dataset, a .jsonl[.gz|.zst] or .parquet file, or a folder.")
+    ],
+    benchmarks: Annotated[
+        list[str],
+        typer.Option(
+            "--benchmarks",
+            "-b",
+            help="olmo:NAME, olmo:all, or NAME=FILE?question=COLUMN&answer=COLUMN. Repeatable.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Report folder; default DATA.audit.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Count how often this run trained on findings.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", help="Count steps before this one; default: all made.")
+    ] = None,
+    sensitivity: Annotated[
+        Sensitivity, typer.Option(help="Fewer false findings, balanced, or fewer misses.")
+    ] = "default",
+    text_column: Annotated[str, typer.Option(help="The column of text files.")] = "text",
+    workers: Annotated[int, typer.Option(min=1, help="Threads of the scan.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+) -> None:
+    """Find benchmark items in training data, and write audit.html, .json, .md, matches.parquet."""
+    from configs.terminal import console
+    from contamination.audit import run_audit
+    from contamination.benchmarks import load_benchmarks
+    from contamination.corpus import open_corpus
+    from contamination.olmo import cache_directory
+    from contamination.write import write_reports
+
+    if step is not None and run is None:
+        raise AuditError("--step counts the steps of a run; name it with --run RUN")
+    corpus = open_corpus(data, text_column)
+    sets = load_benchmarks(benchmarks)
+    history = _history(corpus, run, step)
+    folder = output or data.with_name(f"{data.name}.audit")
+    if dry_run:
+        console.print(f"would compare {len(corpus.pieces)} {corpus.kind} pieces with:")
+        for benchmark in sets:
+            console.print(f"  {benchmark.name} ({benchmark.split}): {len(benchmark.items):,} items")
+        console.print(f"would write {folder}/audit.html, audit.json, audit.md, matches.parquet")
+        return
+    start = time.perf_counter()
+    result = run_audit(
+        corpus,
+        sets,
+        SENSITIVITIES[sensitivity],
+        folder / "work",
+        cache_directory() / "audit",
+        workers,
+        history,
+    )
+    paths = write_reports(result, folder, data.name, time.perf_counter() - start)
+    _print_table(result)
+    for path in paths:
+        console.print(str(path))
+
+
+def _history(corpus: "Corpus", run: Path | None, step: int | None) -> "RunHistory | None":
+    if run is None:
+        return None
+    from contamination.exposure import RunHistory
+
+    if corpus.kind != "dataset":
+        raise AuditError(
+            f"--run {run}: a run trains on a dataset's tokens; audit the dataset, not text"
+        )
+    return RunHistory(run, step, corpus.digest)
+
+
+def _print_table(result: "Audit") -> None:
+    from rich.table import Table
+
+    from configs.terminal import console
+    from contamination.report import summary
+
+    facts = summary(result)
+    columns = ["benchmark", "items", "found", "documents", "shared source", "decoys", "too short"]
+    columns += ["trained on", "exposures"] if facts["run"] else []
+    table = Table(show_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "benchmark" else "right")
+    for row in facts["benchmarks"]:
+        cells = [row["items"], row["dirty_items"], row["dirty_documents"]]
+        cells += [row["items_by_class"]["source"], row["decoy_places"], row["unauditable_items"]]
+        cells += [row["dirty_items_trained_on"], row["exposures"]] if facts["run"] else []
+        table.add_row(row["name"], *(f"{cell:,}" if cell else "·" for cell in cells))
+    console.print(table)
+    totals = facts["totals"]
+    console.print(
+        f"{totals['dirty_items']:,} of {totals['items']:,} items found in "
+        f"{totals['dirty_documents']:,} of {facts['corpus']['documents']:,} documents"
+    )

@@ -1,0 +1,286 @@
+"""audit.html: one self-contained page, safe with hostile documents.
+
+Every text that comes from outside goes through `_escape`; the only script is allowed by its hash,
+so even markup that slipped through could not run. Findings at one place are one card, best item
+first.
+"""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from contamination.evidence import Segment
+from contamination.findings import Finding
+from contamination.report import recall
+from contamination.rules import CLASSES
+
+MAX_CARDS = 500
+"""Cards on the page, strongest first; matches.parquet has all findings."""
+
+_HERE = Path(__file__).parent
+# Control characters, and those that turn the direction of the text around them.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CLASS_MEANING = {
+    "qa": "question with its answer",
+    "question": "the question",
+    "answer": "the answer alone",
+    "near": "an edited copy",
+    "partial": "part of the question (not counted)",
+    "source": "shared source text (not counted)",
+}
+
+
+def page(facts: dict[str, Any], findings: Sequence[Finding], title: str) -> str:
+    """The page.
+
+    Args:
+        facts: the content of audit.json.
+        findings: all findings.
+        title: what was audited, as the user named it.
+    """
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = {
+        "script": script,
+        "script_hash": f"sha256-{digest}",
+        "title": _escape(title),
+        "verdict": _verdict(facts),
+        "about": _about(facts, title),
+        "tiles": "".join(_tile(number, label) for number, label in _numbers(facts)),
+        "checked": _checked(facts),
+        "found": _found(facts),
+        "limits": _list(_escape(limit) for limit in facts["limits"]),
+        "table": _table(facts),
+        "legend": " ".join(
+            f'<span><b class="class {name}">{name}</b> {_CLASS_MEANING[name]}</span>'
+            for name in CLASSES
+        ),
+        "unauditable": _unauditable(facts["unauditable"]),
+        "findings": _findings(findings),
+        "method": _method(facts),
+    }
+    template = (_HERE / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _escape(text: object) -> str:
+    return html.escape(_UNSAFE.sub("\ufffd", str(text)), quote=True)
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    items, found = facts["totals"]["items"], facts["totals"]["dirty_items"]
+    if not found:
+        return f"None of {items:,} test items was found in this data."
+    verb = "is" if found == 1 else "are"
+    return f"{found:,} of {items:,} test items {verb} in this data."
+
+
+def _about(facts: dict[str, Any], title: str) -> str:
+    corpus = facts["corpus"]
+    return (
+        f"{_escape(title)} · {corpus['kind']} <code>{_escape(corpus['digest'][:16])}</code> · "
+        f"{corpus['documents']:,} documents · {corpus['words']:,} words"
+    )
+
+
+def _numbers(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    totals, sets = facts["totals"], facts["benchmarks"]
+    yield f"{totals['dirty_items']:,}", "items found"
+    yield f"{totals['dirty_documents']:,}", "documents with them"
+    if facts["run"]:
+        yield f"{totals['exposures']:,}", f"times trained on, to step {facts['run']['steps']:,}"
+        yield f"{totals['dirty_items_never_trained_on']:,}", "items present, never trained on"
+    yield f"≥ {sum(b['decoy_places'] for b in sets):,}", "places that are chance (decoys)"
+    yield f"{recall(sets, 'verbatim'):.0%}", "of planted items found verbatim"
+    yield f"{sum(b['unauditable_items'] for b in sets):,}", "items too short to audit"
+
+
+def _tile(number: str, label: str) -> str:
+    return f'<div class="tile"><b>{number}</b><span>{label}</span></div>'
+
+
+def _checked(facts: dict[str, Any]) -> str:
+    names = ", ".join(_escape(b["name"]) for b in facts["benchmarks"])
+    return (
+        f"<p>Every document, word by word, against {facts['totals']['items']:,} items of "
+        f"{len(facts['benchmarks'])} benchmarks: {names}.</p>"
+    )
+
+
+def _found(facts: dict[str, Any]) -> str:
+    counts = facts["totals"]["items_by_class"]
+    lines = [f"{counts[name]:,} {_CLASS_MEANING[name]}" for name in CLASSES if counts[name]]
+    return _list(lines) if lines else "<p>Nothing.</p>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
+
+
+def _table(facts: dict[str, Any]) -> str:
+    head = ["Benchmark", "Items", "Found", "Documents", *CLASSES, "Decoys", "Too short"]
+    head += ["Recall,<br>verbatim", "Recall,<br>1 in 10 edited"]
+    head += ["Trained on", "Exposures"] if facts["run"] else []
+    rows = "".join(_table_row(b, bool(facts["run"])) for b in facts["benchmarks"])
+    cells = "".join(f"<th>{name}</th>" for name in head)
+    return f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody>"
+
+
+def _table_row(benchmark: dict[str, Any], run: bool) -> str:
+    share = 100 * benchmark["dirty_items"] / max(1, benchmark["items"])
+    # A finding must be seen even where it is one item of ten thousand.
+    width = max(4.0, share) if share else 0.0
+    bar = f'<span class="bar" title="{share:.2f} %"><i style="width:{width:.1f}%"></i></span>'
+    numbers = [benchmark["items_by_class"][name] for name in CLASSES]
+    numbers += [benchmark["decoy_places"], benchmark["unauditable_items"]]
+    cells = [
+        f"<td>{_escape(benchmark['name'])} <span class='note'>{_escape(benchmark['split'])}</span>",
+        f"<td>{benchmark['items']:,}",
+        f"<td>{benchmark['dirty_items']:,}{bar}",
+        _count(benchmark["dirty_documents"]),
+        *(_count(number) for number in numbers),
+        f"<td>{recall([benchmark], 'verbatim'):.0%}",
+        f"<td>{recall([benchmark], '1 word in 10 replaced'):.0%}",
+    ]
+    if run:
+        cells += [_count(benchmark["dirty_items_trained_on"]), _count(benchmark["exposures"])]
+    return "<tr>" + "</td>".join(cells) + "</td></tr>"
+
+
+def _count(number: int) -> str:
+    return f"<td>{number:,}" if number else '<td class="zero">0'
+
+
+def _unauditable(ids: dict[str, list[str]]) -> str:
+    out = [
+        f"<details><summary>{_escape(name)}: {len(some):,} items cannot be audited</summary>"
+        f'<p class="note"><code>{_escape(", ".join(some))}</code></p></details>'
+        for name, some in ids.items()
+        if some
+    ]
+    return "".join(out)
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    groups = _places(findings)
+    if not groups:
+        return "<p>No place of the data shares enough with any item.</p>"
+    groups.sort(key=lambda group: (not group[0].dirty, -group[0].bits))
+    shown = groups[:MAX_CARDS]
+    note = ""
+    if len(groups) > len(shown):
+        note = (
+            f'<p class="note">The {len(shown):,} strongest of {len(groups):,} places; '
+            "matches.parquet has all.</p>"
+        )
+    return note + _filters([group[0] for group in shown]) + "".join(map(_card, shown))
+
+
+def _places(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings at one place, in rank order; each place begins with rank 1."""
+    groups: list[list[Finding]] = []
+    for finding in findings:
+        if finding.rank == 1:
+            groups.append([])
+        groups[-1].append(finding)
+    return groups
+
+
+def _filters(shown: Sequence[Finding]) -> str:
+    options: dict[str, list[str]] = {
+        "benchmark": sorted({f.benchmark for f in shown}),
+        "class": [str(name) for name in CLASSES if any(f.class_ == name for f in shown)],
+        "source": sorted({f.document.source for f in shown}),
+    }
+    selects = "".join(
+        f'<label for="filter-{name}">{name.capitalize()}<select id="filter-{name}">'
+        f'<option value="">all</option>{"".join(map(_option, values))}</select></label>'
+        for name, values in options.items()
+    )
+    return f'<div class="filters">{selects}<span id="shown" role="status"></span></div>'
+
+
+def _option(value: str) -> str:
+    return f'<option value="{_escape(value)}">{_escape(value)}</option>'
+
+
+def _card(group: Sequence[Finding]) -> str:
+    best = group[0]
+    fields = "".join(
+        f'<p class="text" dir="auto"><em>{name}</em>{_marked(segments)}</p>'
+        for name, segments in best.evidence.item_extract.items()
+    )
+    twins = ", ".join(f"{_escape(f.benchmark)} {_escape(f.item.id)}" for f in group[1:6])
+    more = f'<p class="twins">The same words are also in: {twins}</p>' if twins else ""
+    return (
+        f'<article data-benchmark="{_escape(best.benchmark)}" data-class="{best.class_}" '
+        f'data-source="{_escape(best.document.source)}"><header>'
+        f'<span class="class {best.class_}">{best.class_}</span>'
+        f'<span class="item">{_escape(best.benchmark)} · {_escape(best.item.id)}</span>'
+        f'<span class="facts">{_strength(best)}</span></header><div class="sides">'
+        f'<div><h3>In the data</h3><p class="text" dir="auto">'
+        f"{_marked(best.evidence.document_extract)}</p></div>"
+        f"<div><h3>In the benchmark</h3>{fields}</div></div>{more}"
+        f"<footer>{_provenance(best)}</footer></article>"
+    )
+
+
+def _strength(finding: Finding) -> str:
+    parts = [f"{finding.bits:.0f} bits", f"longest run {finding.run} words"]
+    parts.append(f"question {finding.question_coverage:.0%}")
+    if finding.item.answer:
+        parts.append(f"answer {finding.answer_coverage:.0%}")
+    if finding.passage_coverage:
+        parts.append(f"passage {finding.passage_coverage:.0%}")
+    return " · ".join(parts)
+
+
+def _marked(segments: Iterable[Segment]) -> str:
+    return "".join(
+        f"<mark>{_escape(segment.text)}</mark>" if segment.matched else _escape(segment.text)
+        for segment in segments
+    )
+
+
+def _provenance(finding: Finding) -> str:
+    document, exposure = finding.document, finding.exposure
+    place = f"{document.source}/{document.split}" if document.split else document.source
+    parts = [f"document <code>{_escape(document.doc_id)}</code>", _escape(place)]
+    if document.origin_row is not None and document.origin != document.source:
+        parts.append(f"{_escape(document.origin)} row {document.origin_row + 1:,}")
+    if document.url:
+        parts.append(_link(document.url))
+    if finding.token_start is not None and finding.token_end is not None:
+        shard = _escape(document.shard)
+        parts.append(f"{shard} tokens {finding.token_start:,}–{finding.token_end:,} of the stream")
+    if exposure is not None and exposure.times + exposure.partial_times:
+        times = f"trained on {exposure.times:,} times"
+        partly = f" and {exposure.partial_times:,} times in part" if exposure.partial_times else ""
+        parts.append(f"{times}{partly}, steps {exposure.first_step}–{exposure.last_step}")
+    elif exposure is not None:
+        parts.append("present, never trained on")
+    return "".join(f"<span>{part}</span>" for part in parts)
+
+
+def _link(url: str) -> str:
+    if not re.match(r"https?://", url):
+        return _escape(url)
+    return f'<a href="{_escape(url)}" rel="noreferrer noopener">{_escape(url[:90])}</a>'
+
+
+def _method(facts: dict[str, Any]) -> str:
+    method, rules = facts["method"], facts["method"]["thresholds"]
+    return (
+        f"Text and items are cut into words (recipe <code>{method['recipe']}</code>: lower case, "
+        f"no punctuation, accents or markup); runs of {method['run_words']} words that both sides "
+        "have are joined into places. A word is worth its surprisal in this very text, so common "
+        f"phrases count little: a place needs {rules['min_bits']:g} bits and, depending on the "
+        f"item's length, {rules['long_coverage']:.0%} to {rules['short_coverage']:.0%} of it. "
+        "Decoys are items nobody wrote, made from pieces of real ones; finding them measures "
+        "chance. Recall is measured by planting real items into documents of this data, in memory. "
+        "Extracts are cut at 300 characters so that this page does not publish the benchmarks."
+    )
