@@ -46,7 +46,7 @@ class WheelSource(_Source):
     sha256: Sha256
     """Digest of the wheel; no other file is accepted."""
     files: Annotated[tuple[WheelFile, ...], Field(min_length=1)]
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = Field(default={})
     """Files of the wheel that could be read but are not, and why (for the record)."""
 
 

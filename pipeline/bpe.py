@@ -16,7 +16,7 @@ from shards.atomic import atomic_write
 TOKENIZER = "tokenizer.json"
 
 
-class MakeTokenizer(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class MakeTokenizer(PipelineStep):
     """The one task of the stage: train (or copy) `tokenizer.json`.
 
     Args:

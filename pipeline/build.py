@@ -11,8 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +53,9 @@ class Built(NamedTuple):
     """Whether the dataset was there already."""
 
 
-def build(config: BuildConfig, output: Path, workers: int = 1, dry_run: bool = False) -> Built | None:
+def build(
+    config: BuildConfig, output: Path, workers: int = 1, dry_run: bool = False
+) -> Built | None:
     """Build the dataset, or finish the build that an earlier run began.
 
     Args:
@@ -67,7 +68,7 @@ def build(config: BuildConfig, output: Path, workers: int = 1, dry_run: bool = F
         BuildError: something about configuration, input or directories is in the way.
     """
     work = output.with_name(f"{output.name}.work")
-    with _explained(work), locked(work):
+    with _explained(work), nullcontext() if dry_run else locked(work):
         sources = {name: resolve(name, spec) for name, spec in config.sources.items()}
         planner = Planner(config, sources, work)
         plan = planner.plan()
@@ -90,9 +91,10 @@ def _explained(work: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise BuildError(
-                f"the disk is full at {work}; make room and run again: finished work is kept"
+                f"no more can be written at {work} ({error.strerror}); make room and run again: "
+                "finished tasks are kept"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS):
             raise BuildError(f"cannot write or read {error.filename}: {error.strerror}") from error
@@ -182,11 +184,7 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
 
 def _rows(name: str, plan: Plan, planner: Planner) -> pl.DataFrame:
     """Every document of a source with the stage it ended in, from the encoding stage's files."""
-    files = [
-        task_file(plan.encode.directory, rank)
-        for rank, (source, _) in enumerate(planner.parts)
-        if source == name
-    ]
+    files = [task_file(plan.encode.directory, rank) for rank in planner.ranks_of(name)]
     return pl.read_parquet(files, columns=["characters", "tokens", "stage", "reason"])
 
 

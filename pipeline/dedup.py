@@ -28,7 +28,7 @@ from shards.atomic import atomic_write, write_json_atomic
 DUPLICATES = "duplicates.parquet"
 FACTS = "facts.json"
 _NEIGHBOURS = 16
-_SCHEMA = {
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "doc_id": pl.String,
     "source": pl.String,
     "keeper": pl.String,
@@ -49,7 +49,7 @@ class DedupInput(NamedTuple):
     signatures: Path
 
 
-class FindDuplicates(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class FindDuplicates(PipelineStep):
     """The one task of the stage: all signatures -> duplicates.parquet and facts.json."""
 
     type = "🫂 - DEDUP"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 from datatrove.data import DocumentsPipeline
@@ -24,8 +24,10 @@ from pipeline.documents import document
 from pipeline.errors import BuildError
 from shards.atomic import write_json_atomic
 
-_TASK_BYTES = 4_000_000  # of Python source; decides how many tasks there are, whatever the workers
+_TASK_BYTES = 8_000_000  # of Python source; decides how many tasks there are, whatever the workers
 _HOLDERS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_FORKS = (ast.If, ast.For, ast.While, ast.Try, ast.TryStar)
+_COMPOUND = frozenset({*_HOLDERS, *_FORKS, ast.With})  # statements that can hold definitions
 
 
 class PackageFiles(NamedTuple):
@@ -96,7 +98,7 @@ def into_tasks(packages: list[PackageFiles]) -> list[list[PackageFiles]]:
     return [task for task in tasks if task]
 
 
-class ReadDocstrings(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class ReadDocstrings(PipelineStep):
     """Yields the docstrings of the files of a task; notes the files it cannot read."""
 
     type = "📖 - READER"
@@ -163,26 +165,23 @@ def _named(
 ) -> Iterator[tuple[str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Modules, classes and functions with their qualified names, in the order of the file."""
     yield "<module>", tree
-    pending: list[tuple[str, ast.AST]] = [("", statement) for statement in reversed(tree.body)]
+    pending: list[tuple[str, ast.AST]] = [("", tree)]
     while pending:
         prefix, node = pending.pop()
         if isinstance(node, _HOLDERS):
             prefix += node.name
             yield prefix, node
             prefix += "."
-        inner = [statement for block in _blocks(node) for statement in block]
+        inner = [s for block in _blocks(node) for s in block if type(s) in _COMPOUND]
         pending += [(prefix, statement) for statement in reversed(inner)]
 
 
-def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    """The statement lists of a statement that can hold definitions."""
-    if isinstance(node, ast.Try | ast.TryStar):
-        yield from (node.body, *(handler.body for handler in node.handlers))
-        yield from (node.orelse, node.finalbody)
-    elif isinstance(node, ast.If | ast.For | ast.While):
-        yield from (node.body, node.orelse)
-    elif isinstance(node, ast.With | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        yield node.body
+def _blocks(node: Any) -> list[list[ast.stmt]]:
+    """The statement lists of a module or compound statement."""
+    blocks = [node.body]
+    blocks += [handler.body for handler in getattr(node, "handlers", ())]
+    blocks += [getattr(node, name) for name in ("orelse", "finalbody") if hasattr(node, name)]
+    return blocks
 
 
 def count_unreadable(notes: Path) -> dict[str, int]:

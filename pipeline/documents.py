@@ -94,7 +94,7 @@ class DocumentFile:
         self._rows, self._characters = [], 0
 
 
-class WriteDocuments(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class WriteDocuments(PipelineStep):
     """Last step of a stage: what reaches it goes into the task's file."""
 
     type = "💽 - WRITER"
@@ -112,7 +112,7 @@ class WriteDocuments(PipelineStep):  # type: ignore[misc]  # datatrove is untype
                 yield doc
 
 
-class ReadDocuments(PipelineStep):  # type: ignore[misc]
+class ReadDocuments(PipelineStep):
     """First step of a stage: the documents an earlier stage's task of the same rank wrote."""
 
     type = "📖 - READER"

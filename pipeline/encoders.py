@@ -91,7 +91,7 @@ def adversarial_texts(eos_token: str) -> list[str]:
         "a" * 3000 + " " * 300 + "ab" * 700,
         "https://example.org/a_b?c=d&e=%20#f user@example.org",
     ]
-    return base + [" ".join(base), "".join(reversed(base))]
+    return [*base, " ".join(base), "".join(reversed(base))]
 
 
 def compare(tokenizer: Path, samples: dict[str, list[str]]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class StageExecutor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove is untyped
+class StageExecutor(LocalPipelineExecutor):
     """Runs the tasks of one stage that are not completed yet.
 
     Args:
@@ -77,10 +77,8 @@ class StageExecutor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove i
         """
         ranks = self.get_incomplete_ranks()
         if pool is None or self.tasks == 1:
-            pipeline = self.pipeline
             for rank in ranks:
-                self.pipeline = deepcopy(pipeline)  # steps hold statistics
-                _run_task(self, rank)
+                _run_task(deepcopy(self), rank)  # steps hold statistics
                 done(rank)
             return
         futures: dict[Future[None], int] = {

@@ -123,7 +123,8 @@ def _unbalanced(source: str, what: str) -> BuildError:
 
 def table(funnels: Mapping[str, tuple[FunnelStage, ...]]) -> Table:
     """The funnel of every source, for the terminal."""
-    out = Table("source", "stage", title="What became of the text", title_justify="left")
+    out = Table("source", title="What became of the text", title_justify="left")
+    out.add_column("stage", no_wrap=True)
     for column in ("documents", "characters", "tokens"):
         out.add_column(column, justify="right")
     for source, stages in funnels.items():

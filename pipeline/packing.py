@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
+from numpy.typing import NDArray
 
 from pipeline.bpe import load_tokenizer
 from pipeline.decisions import SPLITS
@@ -19,7 +21,7 @@ from shards.manifest import SplitFacts
 from shards.writer import DocumentRow, SplitWriter, Tokens, token_dtype
 
 
-class PackSource(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class PackSource(PipelineStep):
     """Packs one source a task: its splits' shards, and their facts in `<source>.json`.
 
     Args:
@@ -86,7 +88,7 @@ def _packed(
     folded: dict[str, list[str]],
 ) -> Iterator[tuple[str, DocumentRow, Tokens]]:
     """Split, index row and tokens (EOS at the end) of an encoding task's kept documents."""
-    tokens: Tokens = np.fromfile(tokens_file(encoded, rank), dtype)
+    tokens: NDArray[Any] = np.fromfile(tokens_file(encoded, rank), dtype)
     rows = pl.read_parquet(task_file(encoded, rank)).filter(pl.col("stage") == "pack")
     if rows["tokens"].sum() != len(tokens):
         raise BuildError(

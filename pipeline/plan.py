@@ -71,14 +71,11 @@ class Planner:
         work: directory that gets the stages' directories.
     """
 
-    def __init__(
-        self, config: BuildConfig, sources: dict[str, ResolvedSource], work: Path
-    ) -> None:
+    def __init__(self, config: BuildConfig, sources: dict[str, ResolvedSource], work: Path) -> None:
         self.config, self.sources, self.work = config, sources, work
         self.versions = versions()
-        self.parts = [
-            (name, rank) for name, source in sources.items() for rank in range(len(source.task_bytes))
-        ]
+        self.parts = [name for name, source in sources.items() for _ in source.task_bytes]
+        """The source of every extraction task, in reading order."""
 
     def plan(self) -> Plan:
         """All stages; nothing is read or written."""
@@ -91,6 +88,11 @@ class Planner:
         encode = self._encode(filtered, deduped, tokenizer, encoder)
         pack = self._pack(encode, deduped, tokenizer)
         return Plan(extract, filtered, signed, deduped, tokenizer, encoder, encode, pack)
+
+    def ranks_of(self, source: str) -> range:
+        """The tasks that hold a source, in the stages whose tasks cover all sources."""
+        first = self.parts.index(source)
+        return range(first, first + self.parts.count(source))
 
     def _stage(self, name: str, modules: list[Any], inputs: dict[str, Any], **rest: Any) -> Stage:
         key = stage_key(name, modules, inputs | {"versions": self.versions})
@@ -192,8 +194,7 @@ class Planner:
         self, filtered: dict[str, Stage], deduped: Stage, tokenizer: Stage, encoder: Stage
     ) -> Stage:
         kept, dropped = self._files(filtered, "kept"), self._files(filtered, "dropped")
-        names = [name for name, _ in self.parts]
-        inputs = [EncodeInput(*item) for item in zip(names, kept, dropped, strict=True)]
+        inputs = [EncodeInput(*item) for item in zip(self.parts, kept, dropped, strict=True)]
         config, split = self.config.tokenizer, self.config.split
         return self._stage(
             "encode",
@@ -216,9 +217,7 @@ class Planner:
         )
 
     def _pack(self, encode: Stage, deduped: Stage, tokenizer: Stage) -> Stage:
-        names = [name for name, _ in self.parts]
-        ranks = {name: range(names.index(name), names.index(name) + names.count(name))
-                 for name in self.sources}  # fmt: skip
+        ranks = {name: self.ranks_of(name) for name in self.sources}
         config = self.config
         return self._stage(
             "pack",
@@ -242,14 +241,14 @@ class Planner:
         )
 
     def _files(self, filtered: dict[str, Stage], folder: str) -> list[Path]:
-        ranks = {name: iter(range(stage.num_tasks)) for name, stage in filtered.items()}
         return [
-            task_file(filtered[name].directory / folder, next(ranks[name])) for name, _ in self.parts
+            task_file(stage.directory / folder, rank)
+            for stage in filtered.values()
+            for rank in range(stage.num_tasks)
         ]
 
     def _named_files(self, filtered: dict[str, Stage]) -> list[tuple[str, Path]]:
-        names = [name for name, _ in self.parts]
-        return list(zip(names, self._files(filtered, "kept"), strict=True))
+        return list(zip(self.parts, self._files(filtered, "kept"), strict=True))
 
     def _kept_weights(self, filtered: dict[str, Stage]) -> list[float]:
         kept = [(stage.facts() or {})["kept"] for stage in filtered.values()]

@@ -17,7 +17,7 @@ from shards.atomic import atomic_write
 _BATCH_ROWS = 4096
 
 
-class WriteSignatures(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class WriteSignatures(PipelineStep):
     """Kept documents of a task -> one uint64 a band and document, `<rank>.npy`.
 
     A band is the hash of its rows of the MinHash digest: documents that agree in a band are

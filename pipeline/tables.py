@@ -6,21 +6,26 @@ with a reason, and are counted in the funnel instead of vanishing.
 """
 
 import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import get_datafolder
 from datatrove.pipeline.readers import JsonlReader, ParquetReader
+from datatrove.pipeline.readers.base import BaseDiskReader
+from zstandard import ZstdDecompressor
 
 from configs.build import JsonlSource, ParquetSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
 
 
-class _EveryRow:
+class _EveryRow(BaseDiskReader):
     """What both readers share: one file a task, one document a row."""
 
     def __init__(self, files: list[str], spec: JsonlSource | ParquetSource) -> None:
@@ -33,7 +38,7 @@ class _EveryRow:
         """Yield the documents of file `rank`."""
         self.file = self.files[rank]
         self.data_folder = get_datafolder(os.path.dirname(self.file) or os.curdir)
-        yield from self.read_file(os.path.basename(self.file))  # type: ignore[attr-defined]
+        yield from self.read_file(os.path.basename(self.file))
 
     def get_document_from_dict(self, data: dict[str, Any], source_file: str, row: int) -> Document:
         """The document of a row; datatrove calls this with every row."""
@@ -65,14 +70,14 @@ def _no_column(path: str, row: int, column: str, there: list[str]) -> BuildError
     )
 
 
-class ReadJsonl(_EveryRow, JsonlReader):  # type: ignore[misc]  # datatrove is untyped
+class ReadJsonl(_EveryRow, JsonlReader):
     """JSON lines; a line that is no JSON object is a document with the reason `invalid_json`."""
 
     def read_file(self, filepath: str) -> DocumentsPipeline:
         """Yield one document a line."""
         # Bytes, because one broken character must cost one line, not the rest of the file.
-        with self.data_folder.open(filepath, "rb", compression="infer") as file:
-            for row, line in enumerate(file):
+        with ExitStack() as stack:
+            for row, line in enumerate(self._lines(filepath, stack)):
                 try:
                     data = orjson.loads(line)
                 except orjson.JSONDecodeError:
@@ -84,8 +89,17 @@ class ReadJsonl(_EveryRow, JsonlReader):  # type: ignore[misc]  # datatrove is u
                     key = f"{self.spec.id_prefix}{self.file}#{row}"
                     yield document(key, text, self.file, row, None, "invalid_json")
 
+    def _lines(self, filepath: str, stack: ExitStack) -> Iterable[bytes]:
+        if not filepath.endswith(".zst"):
+            opened = self.data_folder.open(filepath, "rb", compression="infer")
+            return cast(Iterable[bytes], stack.enter_context(opened))
+        # fsspec stops after the first frame of a .zst file, without a word.
+        packed = stack.enter_context(self.data_folder.open(filepath, "rb"))
+        reader = ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        return BufferedReader(stack.enter_context(reader))
 
-class ReadParquet(_EveryRow, ParquetReader):  # type: ignore[misc]
+
+class ReadParquet(_EveryRow, ParquetReader):
     """Parquet rows."""
 
 

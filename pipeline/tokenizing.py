@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
+from numpy.typing import NDArray
 
 from configs.build import SplitConfig, TokenizerConfig
 from pipeline.bpe import load_tokenizer
@@ -20,7 +21,7 @@ from pipeline.decisions import Decisions, Fate
 from pipeline.documents import UNREADABLE, task_file
 from pipeline.encoders import BATCH_DOCUMENTS, ENCODERS, Encoder, adversarial_texts, compare
 from shards.atomic import atomic_write, write_json_atomic
-from shards.writer import Tokens, token_dtype
+from shards.writer import token_dtype
 
 ENCODER = "encoder.json"
 _SAMPLE_DOCUMENTS = 1000
@@ -39,7 +40,7 @@ ROWS_SCHEMA = {
 }
 
 
-class ChooseEncoder(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class ChooseEncoder(PipelineStep):
     """The one task of the stage: encode a sample of every source twice and compare the ids.
 
     The sample is the 1,000 documents of a source whose content hash is lowest, or all of them.
@@ -88,7 +89,7 @@ class EncodeInput(NamedTuple):
     dropped: Path
 
 
-class EncodeDocuments(PipelineStep):  # type: ignore[misc]
+class EncodeDocuments(PipelineStep):
     """Kept documents -> token ids in `<rank>.bin`; every document -> a row in `<rank>.parquet`."""
 
     type = "🔢 - TOKENIZER"
@@ -147,7 +148,7 @@ def _batches(path: Path) -> Any:
             yield batch.to_pylist()
 
 
-def _encode(batch: list[dict[str, Any]], encoder: Encoder) -> list[Tokens]:
+def _encode(batch: list[dict[str, Any]], encoder: Encoder) -> list[NDArray[np.uint32]]:
     """Token ids of each document, without EOS; views of one flat array."""
     encoded = encoder.encode([row["text"] for row in batch])
     return np.split(encoded.ids, encoded.offsets[1:-1])

@@ -26,7 +26,7 @@ class Piece(NamedTuple):
     url: str | None = None
 
 
-class ReadWheelText(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+class ReadWheelText(PipelineStep):
     """Yields the documents of one text file of the wheel a task."""
 
     type = "📖 - READER"
@@ -123,4 +123,6 @@ def _sections(lines: list[str]) -> Iterator[Piece]:
 
 
 def _is_heading(line: str) -> bool:
-    return 2 < len(line) < 60 and line[0].isupper() and line[-1] not in ".,;:?!)" and "\t" not in line
+    return (
+        2 < len(line) < 60 and line[0].isupper() and line[-1] not in ".,;:?!)" and "\t" not in line
+    )

@@ -1,0 +1,159 @@
+"""Deduplication on documents made by hand: who goes, for whom, and how similar they are."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from configs.build import DedupConfig
+from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates
+from pipeline.documents import DocumentFile, document
+from pipeline.errors import BuildError
+from pipeline.ngrams import jaccard_of_pairs, ngrams_of, sorted_sets
+from pipeline.signatures import WriteSignatures, signature_file
+
+WORDS = [f"word{i}" for i in range(4000)]
+
+
+def text_of(start, length, changed=()):
+    """`length` words from `start` on, some of them replaced."""
+    words = WORDS[start : start + length]
+    return " ".join(f"other{start}x{i}" if i in changed else w for i, w in enumerate(words))
+
+
+def decide(folder, sources, priority=(), **config):
+    """Run both stages over {source: {doc_id: text}}; returns rows by id, and the facts."""
+    settings = DedupConfig(**config)
+    paths = []
+    for source, docs in sources.items():
+        path = folder / f"{source}.parquet"
+        with DocumentFile(path) as file:
+            for row, (doc_id, text) in enumerate(docs.items()):
+                file.add(document(doc_id, text, source, row))
+        paths.append(path)
+    step = WriteSignatures(paths, settings, folder / "signatures")
+    inputs = []
+    for rank, (source, path) in enumerate(zip(sources, paths, strict=True)):
+        assert list(step(rank=rank)) == []
+        inputs.append(DedupInput(source, path, signature_file(folder / "signatures", rank)))
+    order = list(dict.fromkeys([*priority, *sources]))
+    list(FindDuplicates(inputs, order, settings, folder)(rank=0))
+    rows = pl.read_parquet(folder / DUPLICATES).rows(named=True)
+    return {row["doc_id"]: (row["keeper"], row["kind"], row["jaccard"]) for row in rows}
+
+
+def sets_of(texts, n=5):
+    return sorted_sets(ngrams_of(pa.array(texts, pa.large_string()), n))
+
+
+def test_ngrams_are_sets_of_word_runs():
+    sets = sets_of(["a b c d e f", "A, b; c d e -- F", "a b", "", "a b c d e a b c d e"])
+    assert np.diff(sets.offsets).tolist() == [2, 2, 1, 0, 5]
+    left, right = np.array([0, 0, 3]), np.array([1, 4, 3])
+    found = jaccard_of_pairs(sets.hash, sets.offsets, left, right)
+    assert found.tolist() == [1.0, 1 / 6, 0.0]
+
+
+def test_ngrams_of_a_slice_read_only_the_slice():
+    texts = pa.array(["x y z", "a b c d e f", "q"], pa.large_string())
+    whole, part = ngrams_of(texts, 5), ngrams_of(texts.slice(1, 1), 5)
+    assert part.hash.tolist() == whole.hash[whole.offsets[1] : whole.offsets[2]].tolist()
+
+
+def test_exact_near_and_different_documents(tmp_path):
+    found = decide(
+        tmp_path,
+        {
+            "a": {
+                "long": text_of(0, 200),
+                "other": text_of(1000, 200),
+                "unrelated": text_of(2000, 200),
+            },
+            "b": {
+                "copy": text_of(0, 200),
+                # 1 of 200 words changed: 5 of 196 five-grams differ: 191 / (196 + 5)
+                "near": text_of(1000, 200, changed={100}),
+                # 10 spread changes: 146 / 246, below the threshold
+                "far": text_of(2000, 200, changed=set(range(10, 200, 19))),
+            },
+        },
+    )
+    assert found == {
+        "copy": ("long", "exact", 1.0),
+        "near": ("other", "near", pytest.approx(191 / 201)),
+    }
+
+
+def test_priority_then_length_then_id_decide_who_stays(tmp_path):
+    text = text_of(0, 100)
+    sources = {"web": {"w": text + " tail"}, "math": {"m2": text, "m1": text}}
+    assert decide(tmp_path, sources) == {
+        "m1": ("w", "near", pytest.approx(96 / 97)),
+        "m2": ("w", "near", pytest.approx(96 / 97)),
+    }
+    assert decide(tmp_path, sources, priority=["math"]) == {
+        "m2": ("m1", "exact", 1.0),
+        "w": ("m1", "near", pytest.approx(96 / 97)),
+    }
+
+
+def test_chains_do_not_carry_a_document_away(tmp_path):
+    # Each step changes a few words more; the ends of the chain have little in common.
+    steps = {f"s{k}": text_of(0, 300, changed=set(range(0, 5 * k, 5))) for k in range(0, 40, 4)}
+    found = decide(tmp_path, {"a": steps})
+    assert found
+    sets = sets_of(list(steps.values()))
+    place = {doc_id: i for i, doc_id in enumerate(steps)}
+    for doc_id, (keeper, _, jaccard) in found.items():
+        assert keeper not in found  # the keeper on record is kept
+        pair = np.array([place[doc_id]]), np.array([place[keeper]])
+        assert jaccard_of_pairs(sets.hash, sets.offsets, *pair)[0] == jaccard >= 0.75
+    kept = np.array([place[doc_id] for doc_id in steps if doc_id not in found])
+    assert len(kept) > 2
+    left, right = np.triu_indices(len(kept), 1)
+    # MinHash finds nearly all pairs from 0.9 on, and most from the threshold on.
+    assert jaccard_of_pairs(sets.hash, sets.offsets, kept[left], kept[right]).max() < 0.9
+
+
+def test_decisions_belong_to_documents_not_positions(tmp_path):
+    docs = {f"d{i}": text_of(i * 50 % 700, 150, changed={i % 7}) for i in range(60)}
+    backwards = dict(reversed(docs.items()))
+    assert decide(tmp_path, {"a": docs}) == decide(tmp_path, {"a": backwards})
+
+
+def test_large_runs_of_boilerplate_collapse_into_one(tmp_path):
+    docs = {f"d{i:04d}": f"{text_of(0, 200)} number{i}" for i in range(300)}
+    found = decide(tmp_path, {"a": docs})
+    assert len(found) == 299
+    assert {keeper for keeper, _, _ in found.values()} == {"d0100"}  # the first of the longest
+
+
+def test_short_and_wordless_documents(tmp_path):
+    docs = {"one": "hello world", "two": "Hello, world!", "three": "...", "four": "!!!", "five": "?"}
+    assert decide(tmp_path, {"a": docs}) == {"one": ("two", "near", 1.0)}
+
+
+def test_recall_and_precision_on_documents_of_known_similarity(tmp_path):
+    originals = {f"o{i}": text_of(i * 40, 200) for i in range(40)}
+    copies = {f"c{i}": text_of(i * 40, 200, changed={50, 120}) for i in range(40)}  # 186 / 206
+    found = decide(tmp_path, {"a": originals, "b": copies})
+    assert sum(key.startswith("c") for key in found) == 40
+    assert all(jaccard >= 0.75 for _, _, jaccard in found.values())
+
+
+def test_facts_and_overlap(tmp_path):
+    decide(tmp_path, {"a": {"x": text_of(0, 50), "y": text_of(0, 50)}, "b": {"z": text_of(0, 50)}})
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    size = len(text_of(0, 50))
+    assert facts["overlap"] == {
+        "a": {"a": {"documents": 1, "characters": size}},
+        "b": {"a": {"documents": 1, "characters": size}},
+    }
+    assert (facts["cluster_sizes"], facts["dropped_exact"], facts["dropped_near"]) == ({"3": 1}, 2, 0)
+
+
+def test_repeated_ids_are_refused(tmp_path):
+    with pytest.raises(BuildError, match="unique in a dataset; these occur again: 'x' \\(a\\)"):
+        decide(tmp_path, {"a": {"x": "one text"}, "b": {"x": "another"}})
