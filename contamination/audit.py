@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from configs.audit import AuditRules
 from configs.terminal import progress
-from contamination.clusters import clusters_of
+from contamination.clusters import clusters_of, worth_of
 from contamination.corpus import Corpus, Piece
 from contamination.exposure import RunHistory
 from contamination.findings import Called, Finding, findings_of
@@ -20,7 +20,7 @@ from contamination.items import Benchmark
 from contamination.pieces import PieceResult, Scanner
 from contamination.rules import CLASSES, DIRTY, classify, unauditable
 from contamination.selftest import Detector, SelfTestRow, self_test
-from contamination.surprisal import field_bits, vocabulary_of, word_bits
+from contamination.surprisal import vocabulary_of, word_bits
 
 _HOSTS = 200
 _HOST_BYTES = (400, 12_000)
@@ -97,7 +97,7 @@ def run_audit(
     scan_s = time.perf_counter() - start
     counts, sampled, totals = _summed(scanner, corpus)
     bits = word_bits(index.sequences, vocabulary, counts, sampled)
-    detector = Detector(index, vocabulary, bits, field_bits(index.sequences, bits), rules)
+    detector = Detector(index, vocabulary, worth_of(index, bits), rules)
     findings: list[Finding] = []
     decoys = np.zeros(len(benchmarks), np.int64)
     with progress("judging", len(corpus.pieces), "pieces") as bar:
@@ -137,9 +137,9 @@ def _summed(scanner: Scanner, corpus: Corpus) -> tuple[NDArray[np.int64], int, C
 
 
 def _called(piece: Piece, result: PieceResult, detector: Detector) -> Called:
-    clusters = clusters_of(result.hits, detector.index, detector.bits, detector.rules.min_bits)
-    classes = classify(clusters, detector.totals, detector.rules)
-    return Called(piece, clusters[classes >= 0], classes[classes >= 0], detector.totals)
+    clusters = clusters_of(result.hits, detector.index, detector.worth, detector.rules.min_bits)
+    classes = classify(clusters, detector.worth, detector.rules)
+    return Called(piece, clusters[classes >= 0], classes[classes >= 0], detector.worth.totals)
 
 
 def _real(called: Called, index: Index) -> Called:
@@ -177,7 +177,7 @@ def _strength(clusters: Any) -> Any:
 
 
 def _unauditable(benchmarks: Sequence[Benchmark], detector: Detector) -> dict[str, list[str]]:
-    totals = detector.totals[: detector.index.num_items]
+    totals = detector.worth.totals[: detector.index.num_items]
     bounds = detector.index.sequences.bounds[: detector.index.num_items]
     flags = unauditable(totals, detector.rules) | (bounds[:, 3] - bounds[:, 1] < 5)
     out, first = {}, 0

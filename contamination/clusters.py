@@ -4,11 +4,14 @@ Hits of the same item that lie close together in a document form a cluster. A cl
 bits of the item's passage, question and answer it covers and its longest unbroken run.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from contamination.index import RUN_WORDS, Index
+from contamination.index import RUN_WORDS, Index, exclusive_seeds
+from contamination.surprisal import field_bits
 
 CLUSTER = np.dtype(
     [
@@ -22,6 +25,8 @@ CLUSTER = np.dtype(
         ("passage_bits", np.float32),
         ("question_bits", np.float32),
         ("answer_bits", np.float32),
+        ("passage_seeds", np.int32),  # exclusive seeds, see `contamination.index`
+        ("question_seeds", np.int32),  # those of question and answer
     ]
 )
 
@@ -31,15 +36,45 @@ _GAP_WORDS = (20, 60)
 """Clusters part at a gap of the item's length, but at least 20 and at most 60 words."""
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What the words of the sequences are worth in one corpus.
+
+    Attributes:
+        bits: float32 [num_words], from `contamination.surprisal`.
+        exclusive: bool [num_words], from `contamination.index.exclusive_seeds`.
+        totals: float32 [num_sequences, 3], bits of passage, question and answer.
+        question_seeds: int64 [num_sequences], exclusive seeds of question and answer.
+    """
+
+    bits: NDArray[np.float32]
+    exclusive: NDArray[np.bool_]
+    totals: NDArray[np.float32]
+    question_seeds: NDArray[np.int64]
+
+
+def worth_of(index: Index, bits: NDArray[np.float32]) -> Worth:
+    """The worth of every item, given the bits of every word."""
+    bounds = index.sequences.bounds
+    exclusive = exclusive_seeds(index.sequences.words, bounds)
+    seeds = np.concatenate([[0], np.cumsum(exclusive, dtype=np.int64)])
+    return Worth(
+        bits,
+        exclusive,
+        field_bits(index.sequences, bits),
+        seeds[bounds[:, 3]] - seeds[bounds[:, 1]],
+    )
+
+
 def clusters_of(
-    hits: NDArray[np.void], index: Index, bits: NDArray[np.float32], min_bits: float
+    hits: NDArray[np.void], index: Index, worth: Worth, min_bits: float
 ) -> NDArray[np.void]:
     """Clusters worth `min_bits` or more in question and answer, or in the passage.
 
     Args:
         hits: HIT [num_hits], by document and word.
         index: the index they were found with.
-        bits: float32 [num_words of the sequences], from `contamination.surprisal`.
+        worth: what the items' words are worth.
         min_bits: smaller clusters are dropped.
 
     Returns:
@@ -52,7 +87,13 @@ def clusters_of(
     while True:
         out = np.empty(capacity, CLUSTER)
         found = _clusters(
-            hits, postings, index.sequences.bounds, bits, np.float32(min_bits), covered, out
+            hits,
+            postings,
+            index.sequences.bounds,
+            (worth.bits, worth.exclusive),
+            np.float32(min_bits),
+            covered,
+            out,
         )
         if found <= capacity:
             return out[:found].copy()
@@ -60,7 +101,8 @@ def clusters_of(
 
 
 @njit(nogil=True, cache=True)
-def _clusters(hits, postings, bounds, bits, min_bits, covered, out):  # type: ignore[no-untyped-def]
+def _clusters(hits, postings, bounds, worth, min_bits, covered, out):  # type: ignore[no-untyped-def]
+    bits, exclusive = worth
     found, begin = 0, 0
     while begin < len(hits):
         stop = begin
@@ -97,6 +139,9 @@ def _clusters(hits, postings, bounds, bits, min_bits, covered, out):  # type: ig
                 row.end = tail.end
                 row.run = run
                 row.passage_bits, row.question_bits, row.answer_bits = sums
+                row.passage_seeds, row.question_seeds = _exclusive(
+                    bounds[item], exclusive, positions, chosen
+                )
             found += 1
         begin = stop
     return found
@@ -139,6 +184,20 @@ def _cover(hits, positions, sources, chosen, covered):  # type: ignore[no-untype
         last_word, last_shift = word, word - position
         best = max(best, run)
     return best, doc_words
+
+
+@njit(nogil=True, cache=True)
+def _exclusive(bounds, exclusive, positions, chosen):  # type: ignore[no-untyped-def]
+    """Different exclusive seeds of the passage, and of question and answer, among the chosen."""
+    passage, question, last = 0, 0, -1
+    for position in np.sort(positions[chosen]):
+        if position != last and exclusive[bounds[0] + position]:
+            if bounds[0] + position < bounds[1]:
+                passage += 1
+            else:
+                question += 1
+        last = position
+    return passage, question
 
 
 @njit(nogil=True, cache=True)

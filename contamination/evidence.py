@@ -17,6 +17,8 @@ from contamination.words import Words, hash_words
 
 EXTRACT_CHARACTERS = 300
 """Longest quotation from a document or an item: a report must not leak the benchmark itself."""
+_CONTEXT_BYTES = 24
+"""Shown before the first matched word, where there is room for little."""
 _NEAR_WORDS, _NEXT_WORDS = 50, 4
 _TELLING_BITS = 10.0
 """A shorter answer ("no") proves nothing 50 words away; it must follow the question at once."""
@@ -162,10 +164,11 @@ def _extract(side: _Side, limit: int) -> list[Segment]:
     """At most `limit` characters around the matched words, cut into segments."""
     spans = list(side.spans())
     start, end = (spans[0].start, spans[-1].end) if spans else (0, 0)
-    spare = max(0, limit - 2 - (end - start))
-    low = max(0, start - spare // 2)
-    high = min(len(side.data), low + limit - 2)
-    low = max(0, min(low, high - limit + 2))
+    room = limit - 2  # the ellipses
+    low = max(0, start - max(_CONTEXT_BYTES, (room - (end - start)) // 2))
+    low = max(0, min(low, len(side.data) - room))
+    low = side.data.find(b" ", low, start) + 1 if low else 0  # begin with a whole word
+    high = min(len(side.data), low + room)
     segments = [Segment("\u2026", False)] if low else []
     at = low
     for span in spans:

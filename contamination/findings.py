@@ -24,6 +24,8 @@ class Finding:
     rank: int
     """1 for the best item at this place; near-twins of other items follow."""
     bits: float
+    """Covered bits of question and answer."""
+    passage_bits: float
     question_coverage: float
     answer_coverage: float
     passage_coverage: float
@@ -108,7 +110,8 @@ def _finding(
         item=item,
         class_=class_,
         rank=1,
-        bits=float(cluster["question_bits"] + cluster["answer_bits"] + cluster["passage_bits"]),
+        bits=float(cluster["question_bits"] + cluster["answer_bits"]),
+        passage_bits=float(cluster["passage_bits"]),
         question_coverage=question,
         answer_coverage=1.0 if evidence.answer_near else answer,
         passage_coverage=passage,
@@ -148,6 +151,7 @@ def _ranked(findings: list[Finding]) -> list[Finding]:
 
 def _by_strength(group: list[Finding]) -> list[Finding]:
     def strength(finding: Finding) -> tuple[int, float]:
-        return CLASSES.index(finding.class_) if not finding.dirty else -1, -finding.bits
+        order = -1 if finding.dirty else CLASSES.index(finding.class_)
+        return order, -finding.bits - finding.passage_bits
 
     return [replace(f, rank=k) for k, f in enumerate(sorted(group, key=strength), start=1)]

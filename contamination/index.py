@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from contamination.items import Benchmark
-from contamination.sequences import Sequences, sequences_of, with_decoys
+from contamination.sequences import Sequences, found_in, sequences_of, with_decoys
 from contamination.words import RECIPE_HASH
 from shards.atomic import atomic_write, write_json_atomic
 from shards.hashing import blake3_json
@@ -157,6 +157,27 @@ def _all_seeds(words, bounds):  # type: ignore[no-untyped-def]
             hashes[n], items[n], positions[n] = rolled[k], item, k - RUN_WORDS + 1
             n += 1
     return hashes, items, positions
+
+
+@njit(nogil=True, cache=True)
+def exclusive_seeds(words, bounds):  # type: ignore[no-untyped-def]
+    """Which seeds of an item stand in its passage or in its question and answer, not in both.
+
+    A question is often a sentence of its own passage; only exclusive seeds can tell which of the
+    two a document holds. bool [num_words], by the first word of the seed; seeds that begin in the
+    passage and end in the question are not exclusive.
+    """
+    out = np.zeros(len(words), np.bool_)
+    for item in range(len(bounds)):
+        begin, middle, stop = bounds[item, 0], bounds[item, 1], bounds[item, 3]
+        passage = np.empty(max(0, middle - begin), np.uint64)
+        rest = np.empty(max(0, stop - middle), np.uint64)
+        roll_seeds(words[begin:middle], len(passage), passage)
+        roll_seeds(words[middle:stop], len(rest), rest)
+        passage, rest = passage[RUN_WORDS - 1 :], rest[RUN_WORDS - 1 :]
+        out[begin : begin + len(passage)] = ~found_in(passage, rest)
+        out[middle : middle + len(rest)] = ~found_in(rest, passage)
+    return out
 
 
 _ARRAYS = ("seeds", "buckets", "filter", "postings", "posting_item", "posting_position")

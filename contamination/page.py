@@ -122,8 +122,8 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _table(facts: dict[str, Any]) -> str:
-    head = ["Benchmark", "Items", "Found", "Documents", *CLASSES, "Decoys", "Too short"]
-    head += ["Recall,<br>verbatim", "Recall,<br>1 in 10 edited"]
+    head = ["Benchmark", "Items", "Found", "Share", "Docs", *CLASSES, "Decoys", "Too short"]
+    head += ["Recall,<br>verbatim", "Recall,<br>edited"]
     head += ["Trained on", "Exposures"] if facts["run"] else []
     rows = "".join(_table_row(b, bool(facts["run"])) for b in facts["benchmarks"])
     cells = "".join(f"<th>{name}</th>" for name in head)
@@ -131,16 +131,14 @@ def _table(facts: dict[str, Any]) -> str:
 
 
 def _table_row(benchmark: dict[str, Any], run: bool) -> str:
-    share = 100 * benchmark["dirty_items"] / max(1, benchmark["items"])
-    # A finding must be seen even where it is one item of ten thousand.
-    width = max(4.0, share) if share else 0.0
-    bar = f'<span class="bar" title="{share:.2f} %"><i style="width:{width:.1f}%"></i></span>'
+    share = benchmark["dirty_items"] / max(1, benchmark["items"])
     numbers = [benchmark["items_by_class"][name] for name in CLASSES]
     numbers += [benchmark["decoy_places"], benchmark["unauditable_items"]]
     cells = [
         f"<td>{_escape(benchmark['name'])} <span class='note'>{_escape(benchmark['split'])}</span>",
         f"<td>{benchmark['items']:,}",
-        f"<td>{benchmark['dirty_items']:,}{bar}",
+        f"<td><b>{benchmark['dirty_items']:,}</b>" if share else _count(0),
+        f"<td>{share:.2%}" if share else '<td class="zero">–',
         _count(benchmark["dirty_documents"]),
         *(_count(number) for number in numbers),
         f"<td>{recall([benchmark], 'verbatim'):.0%}",
@@ -156,20 +154,25 @@ def _count(number: int) -> str:
 
 
 def _unauditable(ids: dict[str, list[str]]) -> str:
-    out = [
-        f"<details><summary>{_escape(name)}: {len(some):,} items cannot be audited</summary>"
-        f'<p class="note"><code>{_escape(", ".join(some))}</code></p></details>'
+    lines = [
+        f"<dt>{_escape(name)}</dt><dd>{_escape(', '.join(some))}</dd>"
         for name, some in ids.items()
         if some
     ]
-    return "".join(out)
+    if not lines:
+        return ""
+    count = sum(map(len, ids.values()))
+    return (
+        f"<details><summary>{count:,} items too short to audit, by id</summary>"
+        f"<dl>{''.join(lines)}</dl></details>"
+    )
 
 
 def _findings(findings: Sequence[Finding]) -> str:
     groups = _places(findings)
     if not groups:
         return "<p>No place of the data shares enough with any item.</p>"
-    groups.sort(key=lambda group: (not group[0].dirty, -group[0].bits))
+    groups.sort(key=lambda group: (not group[0].dirty, -group[0].bits, -group[0].passage_bits))
     shown = groups[:MAX_CARDS]
     note = ""
     if len(groups) > len(shown):
@@ -230,7 +233,8 @@ def _card(group: Sequence[Finding]) -> str:
 
 
 def _strength(finding: Finding) -> str:
-    parts = [f"{finding.bits:.0f} bits", f"longest run {finding.run} words"]
+    bits = finding.bits + finding.passage_bits
+    parts = [f"{bits:.0f} bits", f"longest run {finding.run} words"]
     parts.append(f"question {finding.question_coverage:.0%}")
     if finding.item.answer:
         parts.append(f"answer {finding.answer_coverage:.0%}")

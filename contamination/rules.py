@@ -7,7 +7,8 @@ Classes, first that fits:
 * ``answer``: the answer (four fifths of its bits) without the question;
 * ``near``: enough of question and answer together to be an edited copy;
 * ``partial``: an unbroken run that holds a third of the question or more;
-* ``source``: text that item and document both come from: a passage, or a run outside the question.
+* ``source``: text that item and document both come from: the passage, even where the question is
+  a sentence of it, or a run outside the question.
 
 The first four count as dirty. `partial` and `source` are shown, not counted.
 """
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.audit import AuditRules
+from contamination.clusters import Worth
+from contamination.index import RUN_WORDS
 
 Class = Literal["qa", "question", "answer", "near", "partial", "source"]
 CLASSES: tuple[Class, ...] = get_args(Class)
@@ -45,15 +48,13 @@ def unauditable(field_bits: NDArray[np.float32], rules: AuditRules) -> NDArray[n
     return result
 
 
-def classify(
-    clusters: NDArray[np.void], field_bits: NDArray[np.float32], rules: AuditRules
-) -> NDArray[np.int8]:
+def classify(clusters: NDArray[np.void], worth: Worth, rules: AuditRules) -> NDArray[np.int8]:
     """Number in `CLASSES` of every cluster, or -1 where it is not called: int8 [num_clusters].
 
     ``question`` stands for ``qa`` too where the answer is too short for the scan (fewer than five
     words); `contamination.evidence` looks for it in the text.
     """
-    passage, question, answer = field_bits[clusters["item"]].T
+    passage, question, answer = worth.totals[clusters["item"]].T
     covered = clusters["question_bits"] + clusters["answer_bits"]
     of_question = clusters["question_bits"] / np.maximum(question, _TINY)
     of_answer = clusters["answer_bits"] / np.maximum(answer, _TINY)
@@ -68,6 +69,12 @@ def classify(
     shared = (clusters["passage_bits"] >= rules.min_bits) & (
         (of_passage >= 0.5) | (clusters["run"] >= _PASSAGE_RUN)
     )
+    # The document holds the passage, and of the question no more than the passage has anyway.
+    own_share = clusters["question_seeds"] / np.maximum(worth.question_seeds[clusters["item"]], 1)
+    explained = (clusters["passage_seeds"] > _PASSAGE_RUN - RUN_WORDS) & (own_share < 0.5)
+    shared |= explained & (copied | long_run)
+    copied &= ~explained
+    long_run &= ~explained
     called = copied | long_run
     whole = called & (of_question >= _WHOLE)
     conditions = [

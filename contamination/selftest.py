@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.audit import AuditRules
-from contamination.clusters import clusters_of
+from contamination.clusters import Worth, clusters_of
 from contamination.common_words import COMMON_WORDS
 from contamination.corpus import batch_of
 from contamination.index import Index
@@ -86,10 +86,7 @@ class Detector:
 
     index: Index
     vocabulary: Vocabulary
-    bits: NDArray[np.float32]
-    """Of every word of the sequences."""
-    totals: NDArray[np.float32]
-    """Of every item's passage, question and answer: [num_sequences, 3]."""
+    worth: Worth
     rules: AuditRules
 
 
@@ -139,8 +136,8 @@ def _found(detector: Detector, texts: Sequence[bytes], numbers: NDArray[np.int64
     """How many of texts[k] are called dirty for item numbers[k]."""
     batch = batch_of(texts)
     hits = scan(batch.data, batch.offsets, detector.index, detector.vocabulary).hits
-    clusters = clusters_of(hits, detector.index, detector.bits, detector.rules.min_bits)
-    classes = classify(clusters, detector.totals, detector.rules)
+    clusters = clusters_of(hits, detector.index, detector.worth, detector.rules.min_bits)
+    classes = classify(clusters, detector.worth, detector.rules)
     dirty = np.isin(classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
     own = dirty & (clusters["item"] == numbers[clusters["document"]])
     return len(np.unique(clusters["document"][own]))

@@ -64,6 +64,17 @@ def _numeric(
     return numeric
 
 
+@njit(nogil=True, cache=True)
+def found_in(values, others):  # type: ignore[no-untyped-def]
+    """Which values occur among the others: bool [len(values)]."""
+    ordered = np.sort(others)
+    out = np.zeros(len(values), np.bool_)
+    for k in range(len(values)):
+        at = np.searchsorted(ordered, values[k])
+        out[k] = at < len(ordered) and ordered[at] == values[k]
+    return out
+
+
 def with_decoys(sequences: Sequences) -> Sequences:
     """The items and, after them, one decoy of each in the same order."""
     decoys, numeric = _decoys(
