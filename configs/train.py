@@ -87,8 +87,10 @@ class ValidationConfig(Section):
 class LaunchConfig(Section):
     """Where it runs. Nothing here changes what is computed."""
 
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """auto: the GPUs where there are any."""
     ranks: PositiveInt | None = None
-    """Processes; by default one per GPU, or one where there is none."""
+    """Processes; by default one per GPU, or one on the CPU."""
 
 
 class TrainConfig(Section):

@@ -133,10 +133,23 @@ def latest_checkpoint(run_dir: Path) -> Checkpoint | None:
     return None
 
 
-def prune(run_dir: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what killed runs left half-written."""
+def sweep(run_dir: Path, resumed_at: int) -> None:
+    """Clear the way for a run that goes on after `resumed_at` steps.
+
+    What killed runs left half-written is deleted; newer checkpoints, which were found broken, are
+    set aside as `broken-step_*`, so that they neither count nor get in the way.
+    """
     for leftover in (run_dir / "checkpoints").glob("tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+    for checkpoint in list_checkpoints(run_dir):
+        if checkpoint.step > resumed_at:
+            aside = checkpoint.path.with_name(f"broken-{checkpoint.path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            checkpoint.path.rename(aside)
+
+
+def prune(run_dir: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints."""
     for checkpoint in list_checkpoints(run_dir)[:-keep]:
         # The marker goes first: a half-deleted directory must not pass for a checkpoint.
         (checkpoint.path / COMPLETE_FILE).unlink()

@@ -36,23 +36,22 @@ def train_command(
     ] = False,
 ) -> None:
     """Train a model; goes on from the newest checkpoint where there is one."""
-    from train.launch import EXIT_STOPPED, choose_ranks, launch, num_gpus
+    from train.launch import EXIT_STOPPED, choose_place, launch
     from train.planreport import print_report, report
     from train.run_dir import check_ranks, exclusive, plan_run, prepare
 
     config = load(config_file, TrainConfig, overrides or ())
     plan = plan_run(config)
-    world_size = choose_ranks(config, ranks or gpus)
-    check_ranks(config, plan, world_size)
+    place = choose_place(config.launch, ranks, gpus)
+    check_ranks(config, plan, place.ranks)
     if dry_run:
-        print_report(report(config, plan, world_size), console)
+        print_report(report(config, plan, place.ranks), console)
         return
     run_dir = output or Path("runs") / config.name
     run_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(run_dir):
         prepare(run_dir, config, plan)
-    on_gpus = gpus is not None or (ranks is None and num_gpus() > 0)
-    code = launch(run_dir, world_size, stop_after, on_gpus=on_gpus)
+    code = launch(run_dir, place, stop_after)
     if code not in (0, EXIT_STOPPED):
         console.print(
             f"training failed (exit code {code}), see above; run the same command again to go on "

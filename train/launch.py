@@ -11,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from configs.terminal import console
-from configs.train import TrainConfig
+from configs.train import LaunchConfig
+from train.errors import TrainError
 from train.run_dir import STOP_NAME
 
 _LOOPBACK = "127.0.0.1"
@@ -32,24 +34,47 @@ def num_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def choose_ranks(config: TrainConfig, asked: int | None) -> int:
-    """Ranks to start: as asked on the command line, by the config, one per GPU, or one."""
-    return asked or config.launch.ranks or num_gpus() or 1
+class Place(NamedTuple):
+    """Where the ranks run."""
+
+    ranks: int
+    on_gpus: bool
 
 
-def launch(run_dir: Path, ranks: int, stop_after: int | None, *, on_gpus: bool) -> int:
+def choose_place(wanted: LaunchConfig, ranks: int | None, gpus: int | None) -> Place:
+    """Where to run: as asked on the command line (CPU ranks or GPUs), else by the config.
+
+    Raises:
+        TrainError: more GPUs are wanted than there are.
+    """
+    if ranks and gpus:
+        raise TrainError("give --ranks (processes on the CPU) or --gpus, not both")
+    if ranks or wanted.device == "cpu":
+        return Place(ranks or wanted.ranks or 1, on_gpus=False)
+    there = num_gpus()
+    if not there and not gpus and wanted.device == "auto":
+        return Place(wanted.ranks or 1, on_gpus=False)
+    place = Place(gpus or wanted.ranks or max(there, 1), on_gpus=True)
+    if place.ranks > there:
+        raise TrainError(
+            f"{place.ranks} GPU(s) wanted, {there} found; lower --gpus or launch.ranks, or train "
+            "on the CPU with --ranks"
+        )
+    return place
+
+
+def launch(run_dir: Path, place: Place, stop_after: int | None) -> int:
     """Run the ranks to their end; returns their exit code (see train/worker.py).
 
     Args:
         run_dir: a prepared RUN directory.
-        ranks: processes on this machine.
+        place: how many ranks, on what.
         stop_after: steps after which to stop, counted from the beginning of the run.
-        on_gpus: one GPU per rank; else all on the CPU.
     """
     (run_dir / STOP_NAME).unlink(missing_ok=True)
     process = subprocess.Popen(
-        _command(run_dir, ranks, stop_after),
-        env=_environment(ranks, on_gpus=on_gpus),
+        _command(run_dir, place.ranks, stop_after),
+        env=_environment(place),
         start_new_session=True,
     )
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -94,7 +119,7 @@ def _command(run_dir: Path, ranks: int, stop_after: int | None) -> list[str]:
     return launcher + place + worker + ([str(stop_after)] if stop_after is not None else [])
 
 
-def _environment(ranks: int, *, on_gpus: bool) -> dict[str, str]:
+def _environment(place: Place) -> dict[str, str]:
     """Variables of the ranks; the user's own settings win where it is theirs to choose."""
     root = Path(__file__).parent.parent
     values = dict(os.environ)
@@ -102,11 +127,11 @@ def _environment(ranks: int, *, on_gpus: bool) -> dict[str, str]:
     values["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [values.get("PYTHONPATH")])])
     values["PYTHONSAFEPATH"] = "1"
     values[LAUNCHER_VARIABLE] = str(os.getpid())
-    if not on_gpus:
+    if not place.on_gpus:
         values["DS_ACCELERATOR"] = "cpu"
         values["CUDA_VISIBLE_DEVICES"] = ""
         values["GLOO_SOCKET_IFNAME"] = _loopback_interface()
-        threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+        threads = max(1, len(os.sched_getaffinity(0)) // place.ranks)
         values.setdefault("OMP_NUM_THREADS", str(threads))
         # glibc would return each large tensor to the system and fault its pages in again: a
         # fifth of a step's time where the vocabulary is large for the model.

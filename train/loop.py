@@ -92,7 +92,7 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
 
             if skipped > config.optimizer.max_skipped_steps:
                 raise TrainError(
-                    f"step {step}: gradient not finite for the {skipped}th time, "
+                    f"step {step}: gradient not finite, {skipped} times so far; "
                     f"optimizer.max_skipped_steps is {config.optimizer.max_skipped_steps}; lower "
                     "optimizer.lr, lengthen the warm-up, or look at what this step reads"
                 )

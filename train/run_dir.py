@@ -134,7 +134,7 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = list(dict.fromkeys([*old, *new]))
         return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}")]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [d for i, (a, b) in pairs for d in _differences(a, b, f"{where}.{i}")]
     return [] if old == new else [f"{where.lstrip('.')}: {old} / {new}"]

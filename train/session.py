@@ -14,7 +14,7 @@ from shards.atomic import write_json_atomic
 from shards.ledger import Ledger, read_ledger
 from shards.plan import Plan
 from shards.reader import TokenStream
-from train.checkpoint import checkpoint_path, latest_checkpoint, prune, read_state
+from train.checkpoint import checkpoint_path, latest_checkpoint, read_state, sweep
 from train.data import RankReader
 from train.environment import environment
 from train.errors import TrainError
@@ -119,9 +119,9 @@ def _agree_on_step(session: Session) -> int:
     """Rank 0 looks for the checkpoint, so that all ranks take the same one."""
     found = torch.zeros(1, dtype=torch.int64, device=session.engine.device)
     if session.rank == 0:
-        prune(session.run_dir, session.config.checkpoint.keep)
         checkpoint = latest_checkpoint(session.run_dir)
         found[0] = checkpoint.step if checkpoint else 0
+        sweep(session.run_dir, int(found[0]))
     torch.distributed.broadcast(found, src=0)
     return int(found.item())
 
