@@ -240,7 +240,7 @@ def test_resume_with_another_number_of_ranks_is_exact_in_data(bench: Bench, stra
         if checkpoint.step > 120:
             shutil.rmtree(checkpoint.path)
     output = bench.train(run, "--ranks", "1", "micro_batch=2", "--stop-after", "200")
-    assert "resuming from the checkpoint after step 120, 120 steps after it" in output
+    assert "resuming from the checkpoint after step 120, 120 steps are done again" in output
     expected = (straight / "ledger.jsonl").read_text().splitlines()[:200]
     assert (run / "ledger.jsonl").read_text().splitlines() == expected
     assert losses(run)[:120] == losses(straight)[:120]

@@ -16,16 +16,15 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from safetensors.torch import load_file
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.model import ModelConfig
 from shards.atomic import sync_directory, write_json_atomic
 from shards.hashing import blake3_file
 from train.errors import TrainError
-from train.model import Decoder
+
+if TYPE_CHECKING:
+    from train.model import Decoder
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +161,7 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_model(run_dir: Path, step: int | None = None) -> tuple[Decoder, int]:
+def load_model(run_dir: Path, step: int | None = None) -> "tuple[Decoder, int]":
     """The trained model of a run, float32 on the CPU, and the steps it was trained for.
 
     Args:
@@ -172,6 +171,11 @@ def load_model(run_dir: Path, step: int | None = None) -> tuple[Decoder, int]:
     Raises:
         TrainError: there is no such checkpoint, or it is broken.
     """
+    import torch  # here, because looking for checkpoints must not cost its seconds
+    from safetensors.torch import load_file
+
+    from train.model import Decoder
+
     checkpoint = _find(run_dir, step)
     model_config = ModelConfig.model_validate(read_state(checkpoint.path)["model"])
     with torch.device("meta"):

@@ -36,6 +36,7 @@ def train_command(
     ] = False,
 ) -> None:
     """Train a model; goes on from the newest checkpoint where there is one."""
+    from train.checkpoint import latest_checkpoint
     from train.launch import EXIT_STOPPED, choose_place, launch
     from train.planreport import print_report, report
     from train.run_dir import check_ranks, exclusive, plan_run, prepare
@@ -51,13 +52,20 @@ def train_command(
     run_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(run_dir):
         prepare(run_dir, config, plan)
+        done = latest_checkpoint(run_dir)
+    last = min(stop_after or plan.num_steps, plan.num_steps)
+    if done and done.step >= last:
+        console.print(f"{done.step} of {plan.num_steps} steps are done already: {run_dir}")
+        return
     code = launch(run_dir, place, stop_after)
-    if code not in (0, EXIT_STOPPED):
+    done = latest_checkpoint(run_dir)
+    if code != EXIT_STOPPED and (done is None or done.step < last):
         console.print(
             f"training failed (exit code {code}), see above; run the same command again to go on "
-            "from the newest checkpoint",
+            f"from step {done.step if done else 0}",
             highlight=False,
         )
+        code = code or 1  # DeepSpeed's launcher leaves with 0 when it is killed itself
     raise typer.Exit(code)
 
 

@@ -72,6 +72,7 @@ def launch(run_dir: Path, place: Place, stop_after: int | None) -> int:
         stop_after: steps after which to stop, counted from the beginning of the run.
     """
     (run_dir / STOP_NAME).unlink(missing_ok=True)
+    console.print(f"starting {place.ranks} rank(s) on the {'GPU' if place.on_gpus else 'CPU'}")
     process = subprocess.Popen(
         _command(run_dir, place.ranks, stop_after),
         env=_environment(place),
@@ -112,7 +113,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _command(run_dir: Path, ranks: int, stop_after: int | None) -> list[str]:
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "error"]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "critical"]
     place = ["--num_accelerators", str(ranks), "--master_addr", _LOOPBACK]
     place += ["--master_port", str(_free_port()), "--no_local_rank"]
     worker = ["--module", "train", "worker", str(run_dir.resolve())]

@@ -6,6 +6,7 @@ RUN/environment.json  packages, machine and commit of the last start
 RUN/restarts.jsonl    a line per resume, with the steps it threw away
 """
 
+import datetime
 import fcntl
 import json
 from collections.abc import Iterator
@@ -158,6 +159,7 @@ def exclusive(run_dir: Path) -> Iterator[None]:
 
 
 def note_restart(run_dir: Path, line: dict[str, Any]) -> None:
-    """Append a line to RUN/restarts.jsonl."""
+    """Append a line with the time to RUN/restarts.jsonl."""
+    line = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")} | line
     with (run_dir / RESTARTS_NAME).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -158,8 +158,8 @@ def _cut_back(run_dir: Path, step: int, world_size: int) -> None:
     if step or discarded:
         line = {"resumed_at": step, "discarded_steps": discarded, "world_size": world_size}
         note_restart(run_dir, line)
-        thrown = f", {discarded} steps after it are done again" if discarded else ""
-        console.print(f"resuming from the checkpoint after step {step}{thrown}")
+        source = f"resuming from the checkpoint after step {step}" if step else "starting over"
+        console.print(source + (f", {discarded} steps are done again" if discarded else ""))
 
 
 def leave_ranks() -> None:
