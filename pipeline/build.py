@@ -8,7 +8,6 @@ undone; with nothing left, it says so.
 import errno
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,7 +27,7 @@ from pipeline.packing import read_facts
 from pipeline.plan import DATASET, Plan, Planner
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
 from pipeline.tokenizing import ENCODER
-from shards.atomic import sync_directory, write_json_atomic
+from shards.atomic import atomic_write, sync_directory, write_json_atomic
 from shards.manifest import (
     MANIFEST_NAME,
     FunnelStage,
@@ -126,9 +125,11 @@ def _run(plan: Plan, workers: int) -> dict[str, float]:
 
 def _publish(plan: Plan, planner: Planner, output: Path) -> Manifest:
     """Seal the packed dataset and move it to its place."""
+    manifest = _manifest(plan, planner)
     dataset = plan.pack.directory / DATASET
-    shutil.copyfile(plan.tokenizer.directory / bpe.TOKENIZER, dataset / bpe.TOKENIZER)
-    manifest = seal(dataset, _manifest(plan, planner))
+    with atomic_write(dataset / bpe.TOKENIZER) as file:
+        file.write((plan.tokenizer.directory / bpe.TOKENIZER).read_bytes())
+    manifest = seal(dataset, manifest)
     output.parent.mkdir(parents=True, exist_ok=True)
     os.replace(dataset, output)  # replaces an empty directory, refuses any other
     sync_directory(output.parent)

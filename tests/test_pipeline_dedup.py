@@ -1,6 +1,9 @@
 """Deduplication on documents made by hand: who goes, for whom, and how similar they are."""
 
 import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,19 +14,21 @@ from configs.build import DedupConfig
 from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates
 from pipeline.documents import DocumentFile, document
 from pipeline.errors import BuildError
-from pipeline.ngrams import jaccard_of_pairs, ngrams_of, sorted_sets
+from pipeline.ngrams import NGrams, jaccard_of_pairs, ngrams_of, sorted_sets
 from pipeline.signatures import WriteSignatures, signature_file
 
 WORDS = [f"word{i}" for i in range(4000)]
 
 
-def text_of(start, length, changed=()):
+def text_of(start: int, length: int, changed: Collection[int] = ()) -> str:
     """`length` words from `start` on, some of them replaced."""
     words = WORDS[start : start + length]
     return " ".join(f"other{start}x{i}" if i in changed else w for i, w in enumerate(words))
 
 
-def decide(folder, sources, priority=(), **config):
+def decide(
+    folder: Path, sources: dict[str, dict[str, str]], priority: Sequence[str] = (), **config: Any
+) -> dict[str, tuple[str, str, float]]:
     """Run both stages over {source: {doc_id: text}}; returns rows by id, and the facts."""
     settings = DedupConfig(**config)
     paths = []
@@ -44,11 +49,11 @@ def decide(folder, sources, priority=(), **config):
     return {row["doc_id"]: (row["keeper"], row["kind"], row["jaccard"]) for row in rows}
 
 
-def sets_of(texts, n=5):
+def sets_of(texts: list[str], n: int = 5) -> NGrams:
     return sorted_sets(ngrams_of(pa.array(texts, pa.large_string()), n))
 
 
-def test_ngrams_are_sets_of_word_runs():
+def test_ngrams_are_sets_of_word_runs() -> None:
     sets = sets_of(["a b c d e f", "A, b; c d e -- F", "a b", "", "a b c d e a b c d e"])
     assert np.diff(sets.offsets).tolist() == [2, 2, 1, 0, 5]
     left, right = np.array([0, 0, 3]), np.array([1, 4, 3])
@@ -56,13 +61,13 @@ def test_ngrams_are_sets_of_word_runs():
     assert found.tolist() == [1.0, 1 / 6, 0.0]
 
 
-def test_ngrams_of_a_slice_read_only_the_slice():
+def test_ngrams_of_a_slice_read_only_the_slice() -> None:
     texts = pa.array(["x y z", "a b c d e f", "q"], pa.large_string())
     whole, part = ngrams_of(texts, 5), ngrams_of(texts.slice(1, 1), 5)
     assert part.hash.tolist() == whole.hash[whole.offsets[1] : whole.offsets[2]].tolist()
 
 
-def test_exact_near_and_different_documents(tmp_path):
+def test_exact_near_and_different_documents(tmp_path: Path) -> None:
     found = decide(
         tmp_path,
         {
@@ -86,7 +91,7 @@ def test_exact_near_and_different_documents(tmp_path):
     }
 
 
-def test_priority_then_length_then_id_decide_who_stays(tmp_path):
+def test_priority_then_length_then_id_decide_who_stays(tmp_path: Path) -> None:
     text = text_of(0, 100)
     sources = {"web": {"w": text + " tail"}, "math": {"m2": text, "m1": text}}
     assert decide(tmp_path, sources) == {
@@ -99,7 +104,7 @@ def test_priority_then_length_then_id_decide_who_stays(tmp_path):
     }
 
 
-def test_chains_do_not_carry_a_document_away(tmp_path):
+def test_chains_do_not_carry_a_document_away(tmp_path: Path) -> None:
     # Each step changes a few words more; the ends of the chain have little in common.
     steps = {f"s{k}": text_of(0, 300, changed=set(range(0, 5 * k, 5))) for k in range(0, 40, 4)}
     found = decide(tmp_path, {"a": steps})
@@ -117,25 +122,31 @@ def test_chains_do_not_carry_a_document_away(tmp_path):
     assert jaccard_of_pairs(sets.hash, sets.offsets, kept[left], kept[right]).max() < 0.9
 
 
-def test_decisions_belong_to_documents_not_positions(tmp_path):
+def test_decisions_belong_to_documents_not_positions(tmp_path: Path) -> None:
     docs = {f"d{i}": text_of(i * 50 % 700, 150, changed={i % 7}) for i in range(60)}
     backwards = dict(reversed(docs.items()))
     assert decide(tmp_path, {"a": docs}) == decide(tmp_path, {"a": backwards})
 
 
-def test_large_runs_of_boilerplate_collapse_into_one(tmp_path):
+def test_large_runs_of_boilerplate_collapse_into_one(tmp_path: Path) -> None:
     docs = {f"d{i:04d}": f"{text_of(0, 200)} number{i}" for i in range(300)}
     found = decide(tmp_path, {"a": docs})
     assert len(found) == 299
     assert {keeper for keeper, _, _ in found.values()} == {"d0100"}  # the first of the longest
 
 
-def test_short_and_wordless_documents(tmp_path):
-    docs = {"one": "hello world", "two": "Hello, world!", "three": "...", "four": "!!!", "five": "?"}
+def test_short_and_wordless_documents(tmp_path: Path) -> None:
+    docs = {
+        "one": "hello world",
+        "two": "Hello, world!",
+        "three": "...",
+        "four": "!!!",
+        "five": "?",
+    }
     assert decide(tmp_path, {"a": docs}) == {"one": ("two", "near", 1.0)}
 
 
-def test_recall_and_precision_on_documents_of_known_similarity(tmp_path):
+def test_recall_and_precision_on_documents_of_known_similarity(tmp_path: Path) -> None:
     originals = {f"o{i}": text_of(i * 40, 200) for i in range(40)}
     copies = {f"c{i}": text_of(i * 40, 200, changed={50, 120}) for i in range(40)}  # 186 / 206
     found = decide(tmp_path, {"a": originals, "b": copies})
@@ -143,7 +154,7 @@ def test_recall_and_precision_on_documents_of_known_similarity(tmp_path):
     assert all(jaccard >= 0.75 for _, _, jaccard in found.values())
 
 
-def test_facts_and_overlap(tmp_path):
+def test_facts_and_overlap(tmp_path: Path) -> None:
     decide(tmp_path, {"a": {"x": text_of(0, 50), "y": text_of(0, 50)}, "b": {"z": text_of(0, 50)}})
     facts = json.loads((tmp_path / "facts.json").read_text())
     size = len(text_of(0, 50))
@@ -151,9 +162,13 @@ def test_facts_and_overlap(tmp_path):
         "a": {"a": {"documents": 1, "characters": size}},
         "b": {"a": {"documents": 1, "characters": size}},
     }
-    assert (facts["cluster_sizes"], facts["dropped_exact"], facts["dropped_near"]) == ({"3": 1}, 2, 0)
+    assert (facts["cluster_sizes"], facts["dropped_exact"], facts["dropped_near"]) == (
+        {"3": 1},
+        2,
+        0,
+    )
 
 
-def test_repeated_ids_are_refused(tmp_path):
+def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="unique in a dataset; these occur again: 'x' \\(a\\)"):
         decide(tmp_path, {"a": {"x": "one text"}, "b": {"x": "another"}})

@@ -4,10 +4,13 @@ import gzip
 import json
 import zipfile
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import zstandard
+from datatrove.pipeline.base import PipelineStep
 
 from configs.build import JsonlSource, ParquetSource, WheelFile
 from pipeline.docstrings import PackageFiles, ReadDocstrings, count_unreadable, find_package
@@ -53,11 +56,11 @@ raise SystemExit("this file must never be imported")
 '''
 
 
-def extracted(step, rank=0):
-    return [(d.id, d.text, d.metadata["origin_row"], d.metadata["reason"]) for d in step(rank=rank)]
+def extracted(step: PipelineStep) -> list[tuple[str, str, int, str | None]]:
+    return [(d.id, d.text, d.metadata["origin_row"], d.metadata["reason"]) for d in step(rank=0)]
 
 
-def test_docstrings_of_a_file_with_ids_lines_and_reasons(tmp_path):
+def test_docstrings_of_a_file_with_ids_lines_and_reasons(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p/a.py").write_text(MODULE, encoding="utf-8")
     (tmp_path / "p/broken.py").write_text("def f(:\n", encoding="utf-8")
@@ -76,12 +79,12 @@ def test_docstrings_of_a_file_with_ids_lines_and_reasons(tmp_path):
     assert sum(count_unreadable(tmp_path / "notes").values()) == 2
 
 
-def test_package_pin_names_version_and_bytes():
+def test_package_pin_names_version_and_bytes() -> None:
     files, pin = find_package("mpmath", frozenset({"tests"}))
     assert files.package == f"mpmath=={version('mpmath')}"
     assert "mpmath/libmp/libelefun.py" in files.paths
     assert not any("/tests/" in path for path in files.paths)
-    assert (pin["files"], len(pin["blake3"])) == (len(files.paths), 64)
+    assert (pin["files"], len(str(pin["blake3"]))) == (len(files.paths), 64)
     with pytest.raises(BuildError, match="'no-such-package' is not installed"):
         find_package("no-such-package", frozenset())
 
@@ -103,12 +106,14 @@ def test_package_pin_names_version_and_bytes():
         ),
     ],
 )
-def test_wheel_text_formats(text, fields, pieces):
+def test_wheel_text_formats(
+    text: str, fields: dict[str, Any], pieces: list[tuple[str, int, str | None]]
+) -> None:
     found = cut(text, WheelFile(path="x", **fields))
     assert [(piece.text, piece.line, piece.url) for piece in found] == pieces
 
 
-def test_sections_break_at_headings_only_and_lose_nothing():
+def test_sections_break_at_headings_only_and_lose_nothing() -> None:
     paragraph = "A sentence of some length that goes on. " * 30
     text = f"{paragraph}\nHistory\n{paragraph}\n{paragraph}\nNot a heading.\nEarly works\nend"
     found = list(cut(text, WheelFile(path="x", format="sections")))
@@ -117,7 +122,7 @@ def test_sections_break_at_headings_only_and_lose_nothing():
     assert "\n".join(piece.text for piece in found).split() == text.split()
 
 
-def test_wheel_members_become_documents(tmp_path):
+def test_wheel_members_become_documents(tmp_path: Path) -> None:
     wheel = tmp_path / "w-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("w/t.txt", "first\nsecond\n")
@@ -150,8 +155,8 @@ ROWS = [
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
-def test_every_json_line_is_a_document(tmp_path, suffix):
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
+def test_every_json_line_is_a_document(tmp_path: Path, suffix: str) -> None:
+    pack: Any = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
     path = tmp_path / f"t.jsonl{suffix}"
     # Two compressed frames, as parallel compressors write: the second must not be lost.
     path.write_bytes(pack(b"\n".join(LINES[:3]) + b"\n") + pack(b"\n".join(LINES[3:]) + b"\n"))
@@ -160,7 +165,7 @@ def test_every_json_line_is_a_document(tmp_path, suffix):
     assert extracted(ReadJsonl([str(path)], spec)) == wanted
 
 
-def test_parquet_rows_keep_their_numbers(tmp_path):
+def test_parquet_rows_keep_their_numbers(tmp_path: Path) -> None:
     path = str(tmp_path / "t.parquet")
     pl.DataFrame({"body": ["x", None, "", "y"], "link": ["u", "v", None, None]}).write_parquet(path)
     spec = ParquetSource(
@@ -175,7 +180,7 @@ def test_parquet_rows_keep_their_numbers(tmp_path):
     ]
 
 
-def test_table_mistakes_are_named(tmp_path):
+def test_table_mistakes_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"body": "x"}) + "\n" + json.dumps({"body": 3}), encoding="utf-8")
     spec = JsonlSource(kind="jsonl", licence="x", paths=(str(path),))
@@ -191,11 +196,16 @@ def test_table_mistakes_are_named(tmp_path):
         resolve("s", table)
 
 
-def test_document_files_appear_whole_or_not_at_all(tmp_path):
+def test_document_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     path = task_file(tmp_path, 3)
-    with pytest.raises(RuntimeError), DocumentFile(path) as file:
-        file.add(document("a", "text", "f", 0))
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with DocumentFile(path) as file:
+            file.add(document("a", "text", "f", 0))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert list(tmp_path.iterdir()) == []
     with DocumentFile(path) as file:
         file.add(document("a", "tëxt", "f", 0), "why")

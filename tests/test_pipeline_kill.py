@@ -1,0 +1,133 @@
+"""kill -9 in the middle of every stage, with two workers: run again, the same bytes, no orphans."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STAGES = [
+    "extract-text", "extract-math", "filter-text", "filter-math", "signatures", "dedup",
+    "tokenizer", "encoder", "encode", "pack",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for part in range(6):
+        with (folder / f"{part}.jsonl").open("w", encoding="utf-8") as file:
+            for i in range(400):
+                words = " ".join(f"w{(i * 37 + k * (part % 3 + 1)) % 1000}" for k in range(120))
+                file.write(json.dumps({"id": f"{part}-{i}", "text": words}) + "\n")
+    values = {
+        "name": "killed",
+        "sources": {
+            "text": {
+                "kind": "jsonl", "licence": "CC0", "id": "id", "paths": [f"{folder}/*.jsonl"],
+            },
+            "math": {
+                "kind": "docstrings", "licence": "BSD", "profile": "math", "packages": ["networkx"],
+            },
+        },
+        "split": {"val_fraction": 0.05},
+        "tokenizer": {"vocab_size": 2000},
+        "shards": {"shard_tokens": 50_000},
+    }  # fmt: skip
+    path = folder / "build.yaml"
+    path.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
+    return path
+
+
+def start(config: Path, output: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pipeline", "build", str(config), "-o", str(output)]
+    return subprocess.Popen(
+        [*command, "--workers", "2"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(config: Path, output: Path) -> str:
+    process = start(config, output)
+    text = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 0, text
+    return text
+
+
+def digests(directory: Path) -> dict[str, str]:
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def is_under_way(work: Path, stage: str) -> bool:
+    """The stage has its directory, whose hash follows the name, and is not done."""
+    found = [path for path in work.glob(f"{stage}-*") if len(path.name) == len(stage) + 17]
+    return any(not (path / "done.json").exists() for path in found)
+
+
+def kill_during(config: Path, output: Path, stage: str, delay_s: float) -> bool:
+    """Kill the build `delay_s` after the stage began; returns whether it hit the stage."""
+    work = output.with_name(f"{output.name}.work")
+    process = start(config, output)
+    while process.poll() is None and not is_under_way(work, stage):
+        time.sleep(0.001)
+    time.sleep(delay_s)
+    hit = process.poll() is None and is_under_way(work, stage)
+    family: list[int] = []
+    if process.poll() is None:
+        family = descendants(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, family)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, family)), "workers outlived the build"
+    return hit
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of a process, their children and so on."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [int(c) for c in children] + [d for c in children for d in descendants(int(c))]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected by init does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_kill_in_every_stage_then_the_same_bytes(config: Path, tmp_path: Path) -> None:
+    finish(config, tmp_path / "clean")
+    output = tmp_path / "killed"
+    hits = {stage: kill_during(config, output, stage, delay_s=0.0) for stage in STAGES}
+    assert all(hits.values()), f"not hit in the middle: {hits}"
+    assert not output.exists()
+    text = finish(config, output)
+    assert "reused: extract-text, extract-math, filter-text" in text
+    assert digests(output) == digests(tmp_path / "clean")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_at_odd_moments_then_the_same_bytes(config: Path, tmp_path: Path, seed: int) -> None:
+    output = tmp_path / "killed"
+    for attempt, stage in enumerate(STAGES[seed::3]):
+        kill_during(config, output, stage, delay_s=0.02 + 0.07 * ((seed + attempt) % 4))
+    finish(config, output)
+    finish(config, tmp_path / "clean")
+    assert digests(output) == digests(tmp_path / "clean")
+    assert "up to date" in finish(config, output)
