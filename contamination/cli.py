@@ -55,8 +55,8 @@ def audit(
     from configs.terminal import console
     from contamination.audit import run_audit
     from contamination.benchmarks import load_benchmarks
+    from contamination.cache import cache_directory
     from contamination.corpus import open_corpus
-    from contamination.olmo import cache_directory
     from contamination.write import write_reports
 
     if step is not None and run is None:

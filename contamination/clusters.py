@@ -7,10 +7,10 @@ bits of the item's passage, question and answer it covers and its longest unbrok
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from contamination.index import RUN_WORDS, Index, exclusive_seeds
+from contamination.jit import kernel
 from contamination.surprisal import field_bits
 
 CLUSTER = np.dtype(
@@ -100,7 +100,7 @@ def clusters_of(
         capacity = found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _clusters(hits, postings, bounds, worth, min_bits, covered, out):  # type: ignore[no-untyped-def]
     bits, exclusive = worth
     found, begin = 0, 0
@@ -147,7 +147,7 @@ def _clusters(hits, postings, bounds, worth, min_bits, covered, out):  # type: i
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _expand(hits, begin, stop, postings):  # type: ignore[no-untyped-def]
     """(item, position in the item, hit) of every hit of a document; stock phrases left out."""
     first, posting_item, posting_position = postings
@@ -168,7 +168,7 @@ def _expand(hits, begin, stop, postings):  # type: ignore[no-untyped-def]
     return items, positions, sources
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _cover(hits, positions, sources, chosen, covered):  # type: ignore[no-untyped-def]
     """Marks the item's covered words; returns the longest run and the document's words used."""
     covered[:] = False
@@ -186,7 +186,7 @@ def _cover(hits, positions, sources, chosen, covered):  # type: ignore[no-untype
     return best, doc_words
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _exclusive(bounds, exclusive, positions, chosen):  # type: ignore[no-untyped-def]
     """Different exclusive seeds of the passage, and of question and answer, among the chosen."""
     passage, question, last = 0, 0, -1
@@ -200,7 +200,7 @@ def _exclusive(bounds, exclusive, positions, chosen):  # type: ignore[no-untyped
     return passage, question
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _covered_bits(bounds, bits, covered, doc_words):  # type: ignore[no-untyped-def]
     """Covered bits of passage, question and answer.
 

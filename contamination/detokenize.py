@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from contamination.errors import AuditError
+from contamination.jit import kernel
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -103,7 +103,7 @@ def _byte_level_alphabet() -> dict[str, int]:
     return table | {chr(256 + k): byte for k, byte in enumerate(others)}
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _decode(tokens, pieces, offsets, out):  # type: ignore[no-untyped-def]
     at = 0
     for token in tokens:

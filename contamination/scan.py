@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from contamination.index import RUN_WORDS, Index, filter_mask, roll_seeds
+from contamination.jit import kernel
 from contamination.surprisal import Vocabulary, word_number
 from contamination.words import words_of_document
 
@@ -66,7 +67,7 @@ def scan(
         capacity = found
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
     hashes, start, end, seeds = scratch
     found, total, sampled = 0, 0, 0
@@ -108,7 +109,7 @@ def _lookup(seed, tables):  # type: ignore[no-untyped-def]
     return np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _count(hashes, count, vocabulary):  # type: ignore[no-untyped-def]
     words, table, counts = vocabulary
     for k in range(count):

@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from contamination.items import Benchmark
+from contamination.jit import kernel
 from contamination.words import hash_words_of_texts
 
 _GOLDEN, _M1, _M2 = (
@@ -64,7 +65,7 @@ def _numeric(
     return numeric
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def found_in(values, others):  # type: ignore[no-untyped-def]
     """Which values occur among the others: bool [len(values)]."""
     ordered = np.sort(others)
@@ -88,7 +89,7 @@ def with_decoys(sequences: Sequences) -> Sequences:
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _decoys(words, numeric, bounds, benchmark):  # type: ignore[no-untyped-def]
     """Same lengths as the items; uint64 [num_words] and bool [num_words]."""
     out, out_numeric = words.copy(), numeric.copy()
@@ -126,7 +127,7 @@ def _next(state):  # type: ignore[no-untyped-def]
     return state, z ^ (z >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _donor(bounds, field, length, first, last, item, state):  # type: ignore[no-untyped-def]
     """End of the piece [length - size, length) in the field of another item; -1 after 8 tries."""
     for _ in range(8):

@@ -7,10 +7,10 @@ blue and" a lot. A word seen again in the same field is worth less, a bare numbe
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from contamination.common_words import PRIOR_WORDS, prior_counts
+from contamination.jit import kernel
 from contamination.sequences import Sequences
 
 MAX_BITS = 18.0
@@ -40,7 +40,7 @@ def vocabulary_of(sequences: Sequences) -> Vocabulary:
     return Vocabulary(words, table)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill_table(words, table):  # type: ignore[no-untyped-def]
     for position in range(len(words)):
         slot = np.int64(words[position] & np.uint64(len(table) - 1))
@@ -49,7 +49,7 @@ def _fill_table(words, table):  # type: ignore[no-untyped-def]
         table[slot] = position
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def word_number(word, words, table):  # type: ignore[no-untyped-def]
     """Position of a word in the vocabulary, or -1."""
     slot = np.int64(word & np.uint64(len(table) - 1))
@@ -80,7 +80,7 @@ def word_bits(
     return bits
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _damp_repeats(words, bounds, bits):  # type: ignore[no-untyped-def]
     """Divides the k-th occurrence of a word in a field by k."""
     for item in range(len(bounds)):

@@ -9,6 +9,7 @@ A single pass over UTF-8 bytes, in numba, with no text object made. The recipe:
 * punctuation and symbols of U+2000-U+2BFF, CJK punctuation and emoji end a word;
 * Chinese characters and kana are a word each; other scripts keep their bytes;
 * short tags (``<b>``, ``</p>``, ``<br/>``) and entities (``&amp;``) end a word and are skipped;
+* ``Question:`` and ``Answer:`` are dropped: they label the parts of an item in a prompt;
 * single ASCII letters are dropped unless asked for ("A." labels an option), digits are kept.
 
 Any change to what a text hashes to must raise ``RECIPE_VERSION``: indexes, caches and reports carry
@@ -22,10 +23,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from contamination.jit import kernel
+
 RECIPE_VERSION = 1
 
 # Byte classes; a class of 16 or more is the (lower-cased) word byte itself.
-_BREAK, _VANISH, _C2, _C3, _E2, _OTHER, _TAG, _ENTITY, _CJK, _EF, _ACCENT, _F0 = range(12)
+_BREAK, _VANISH, _C2, _C3, _E2, _OTHER, _TAG, _ENTITY, _CJK, _EF, _ACCENT, _F0, _COLON = range(13)
 
 # What `_rare` found at a position.
 _ENDS_WORD, _NOTHING, _LETTER, _WHOLE_WORD = range(4)
@@ -36,13 +39,31 @@ _MIX_2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
 
 
+def _polynomial(word: bytes) -> np.uint64:
+    value = 0
+    for byte in word:
+        value = (value * int(_POLYNOMIAL) + byte) % (1 << 64)
+    return np.uint64(value)
+
+
+_LABEL_1, _LABEL_2 = _polynomial(b"question"), _polynomial(b"answer")
+
+
 def _byte_classes() -> NDArray[np.uint8]:
     classes = np.full(256, _BREAK, np.uint8)
     for byte in b"0123456789abcdefghijklmnopqrstuvwxyz":
         classes[byte] = byte
         classes[bytes([byte]).upper()[0]] = byte
     classes[0x80:] = _OTHER
-    special = {0x27: _VANISH, 0x3C: _TAG, 0x26: _ENTITY, 0xC2: _C2, 0xC3: _C3, 0xE2: _E2}
+    special = {
+        0x3A: _COLON,
+        0x27: _VANISH,
+        0x3C: _TAG,
+        0x26: _ENTITY,
+        0xC2: _C2,
+        0xC3: _C3,
+        0xE2: _E2,
+    }
     special |= {0xCC: _ACCENT, 0xCD: _ACCENT, 0xEF: _EF, 0xF0: _F0}
     for byte, value in special.items():
         classes[byte] = value
@@ -112,7 +133,7 @@ def hash_words_of_texts(texts: list[str], keep_single_letters: bool = False) -> 
     return hash_words(np.frombuffer(b"".join(encoded), np.uint8), offsets, keep_single_letters)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill(data, offsets, keep_single_letters, hashes, start, end, document_offsets):  # type: ignore[no-untyped-def]
     count = 0
     for document in range(len(offsets) - 1):
@@ -129,7 +150,7 @@ def _fill(data, offsets, keep_single_letters, hashes, start, end, document_offse
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def words_of_document(data, first, stop, keep_single_letters, hashes, start, end):  # type: ignore[no-untyped-def]
     """Writes the words of ``data[first:stop]`` and returns how many; the kernels' entry.
 
@@ -157,7 +178,9 @@ def words_of_document(data, first, stop, keep_single_letters, hashes, start, end
             if i >= stop:
                 break
         here = i
-        if kind == _BREAK:
+        if kind in (_BREAK, _COLON):
+            if kind == _COLON and value in (_LABEL_1, _LABEL_2):
+                value, length = _ZERO, _ZERO
             action, letter = _ENDS_WORD, _ZERO
             i += _ONE
         else:
@@ -193,7 +216,7 @@ def _mix(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(32))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _rare(data, i, stop, kind):  # type: ignore[no-untyped-def]
     """What begins at a byte that is neither a letter, a digit nor a plain ASCII break.
 
@@ -267,7 +290,7 @@ def _character(data, i, width):  # type: ignore[no-untyped-def]
     return value + width
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _tag_width(data, i, stop):  # type: ignore[no-untyped-def]
     """Bytes of ``<...>`` when it is a short tag of letters, a slash and 1-6; else 0."""
     for k in range(1, 14):
@@ -282,7 +305,7 @@ def _tag_width(data, i, stop):  # type: ignore[no-untyped-def]
     return _ZERO
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _entity_width(data, i, stop):  # type: ignore[no-untyped-def]
     """Bytes of ``&...;`` when it has the form of an entity; else 0."""
     for k in range(1, 10):
@@ -297,7 +320,7 @@ def _entity_width(data, i, stop):  # type: ignore[no-untyped-def]
     return _ZERO
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_apostrophe_entity(data, i, width):  # type: ignore[no-untyped-def]
     """Whether the entity is &#39; &apos; &lsquo; or &rsquo;."""
     b1, b2, b3 = data[i + _ONE], data[i + np.uint64(2)], data[i + np.uint64(3)]
