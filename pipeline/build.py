@@ -103,7 +103,7 @@ def _explained(work: Path) -> Iterator[None]:
 def _announce(plan: Plan, sources: dict[str, ResolvedSource]) -> None:
     for name, source in sources.items():
         size = sum(source.task_bytes) / 1e6
-        console.print(f"source {name}: {source.spec.kind}, {size:.1f} MB of input")
+        console.print(f"source {name}: {source.spec.kind}, {size:.1f} MB of input", highlight=False)
     states: dict[str, list[str]] = {}
     for stage in plan.stages():
         states.setdefault(stage.state(), []).append(stage.name)
@@ -234,5 +234,5 @@ def report(built: Built) -> None:
     console.print(funnel.table(stages))
     for name, parts in splits.items():
         sizes = ", ".join(f"{split} {facts.tokens:,} tokens" for split, facts in parts.items())
-        console.print(f"{name}: {sizes}")
-    console.print(f"dataset {built.manifest.dataset_id}\n{built.path}")
+        console.print(f"{name}: {sizes}", highlight=False)
+    console.print(f"dataset {built.manifest.dataset_id}\n{built.path}", highlight=False)

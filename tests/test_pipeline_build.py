@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 
 from configs.build import BuildConfig
+from configs.errors import ConfigError
+from configs.loading import load
 from pipeline.build import Built, build
 from pipeline.errors import BuildError
 from pipeline.lock import locked
@@ -258,6 +260,17 @@ def test_inputs_that_cannot_be_built(tmp_path: Path, text: str, message: str) ->
         with pytest.raises(BuildError, match=message):
             build(config, tmp_path / "d", workers=workers)
     assert not (tmp_path / "d").exists()
+
+
+def test_the_demo_configuration_loads_and_takes_overrides() -> None:
+    path = ROOT / "configs/demo/build.yaml"
+    config = load(path, BuildConfig, ["split.val_fraction=0.1", "sources.docs.packages=[mpmath]"])
+    assert list(config.sources) == ["web", "docs", "math"]
+    assert config.split.val_fraction == 0.1
+    with pytest.raises(ConfigError, match=r"(?s)3 mistake.*did you mean 'threshold'"):
+        load(path, BuildConfig, ["dedup.treshold=1", "tokenizer.vocab_size=10", "sources.web.a=1"])
+    with pytest.raises(ConfigError, match=r"dedup.priority names \['x'\]"):
+        load(path, BuildConfig, ["dedup.priority=[x]"])
 
 
 def test_other_peoples_directories_are_not_touched(corpus: Path, tmp_path: Path) -> None:
