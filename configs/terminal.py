@@ -23,7 +23,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(soft_wrap=not sys.stdout.isatty())
+# In a log file tables get room; in a terminal they fit it.
+console = Console(width=None if sys.stdout.isatty() else 120)
 _PLAIN_INTERVAL_S = 30.0
 _OUR_FOLDERS = frozenset({"configs", "shards", "contamination", "pipeline", "train", "tally"})
 

@@ -4,6 +4,7 @@ Every step is a process of its own that reads and writes files, so the demo can 
 moment; run again, every command goes on from, or reuses, what is already there.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -20,11 +21,11 @@ from pipeline.plant import plant
 from shards.atomic import write_json_atomic
 from shards.reader import Dataset
 
-_CONFIGS = Path(configs.__file__).parent / "demo"
+_CONFIGS = Path(os.path.relpath(Path(configs.__file__).parent / "demo"))
 _PLANT_SOURCE, _PLANT_BENCHMARK = "web", "olmo:arc_easy"
 _STOP_AFTER = 150
 _TASKS, _ITEMS = "arc_easy,piqa,sciq", 100
-_EXIT_STOPPED = 3
+_EXIT_STOPPED = 75  # `tally train` stopped before the end, with a checkpoint
 
 
 class Step(NamedTuple):
@@ -75,7 +76,9 @@ def _training_steps(dataset: Path, run: Path) -> list[Step]:
     stop = ["--stop-after", str(_STOP_AFTER)]
     return [
         Step("Plan the run before anything is trained", ["plan", *config]),
-        Step(f"Train with DeepSpeed on two ranks, stop at step {_STOP_AFTER}", train + stop, stopped),
+        Step(
+            f"Train with DeepSpeed on two ranks, stop at step {_STOP_AFTER}", train + stop, stopped
+        ),
         Step("Resume: the same command goes on where it stopped", train),
         Step("Read the accounts and prove them", ["ledger", str(run), "--verify", "--tokens"]),
     ]
@@ -94,7 +97,9 @@ def _run_all(steps: Sequence[Step]) -> None:
     for step in steps:
         console.rule(step.title)
         console.print(f"$ tally {shlex.join(step.arguments)}", style="bold", highlight=False)
-        code = subprocess.run([sys.executable, "-m", "tally", *step.arguments], check=False).returncode
+        code = subprocess.run(
+            [sys.executable, "-m", "tally", *step.arguments], check=False
+        ).returncode
         if code not in step.accepted_codes:
             raise BuildError(
                 f"`tally {step.arguments[0]}` failed (exit code {code}), see above; "
