@@ -10,7 +10,7 @@ from blake3 import blake3
 from datatrove.pipeline.base import PipelineStep
 
 from configs.build import DocstringsSource, JsonlSource, ParquetSource, Source, WheelSource
-from contamination.olmo import cache_directory
+from contamination.cache import cache_directory
 from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package, into_tasks
 from pipeline.errors import BuildError
 from pipeline.tables import ReadJsonl, ReadParquet, check_parquet_columns
