@@ -6,7 +6,7 @@ from typing import Any
 from train.card_content import Block, Bullets, Line, Section, bullets, cell, line, section, table
 from train.facts import Evidence, Fact, pointer
 
-_SHOWN_PIN_LENGTH = 60
+_SHOWN_PIN_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,28 @@ def _dataset_line(evidence: Evidence, manifest: str) -> Line | None:
 
 
 def _pin_line(evidence: Evidence, source: SourceNames) -> Line | None:
+    """What exactly was read upstream; hashes of single files stay in the manifest."""
     at = pointer("sources", source.stored, "pin")
     pieces: list[str | Fact | None] = []
     for key, value in (evidence.raw(source.manifest, at) or {}).items():
-        if isinstance(value, str | int) and len(str(value)) <= _SHOWN_PIN_LENGTH:
-            pieces += [f"{key} ", evidence.fact(source.manifest, at + pointer(key)), ", "]
+        where = at + pointer(key)
+        if isinstance(value, dict):
+            pieces += _pinned_parts(evidence, source.manifest, where, key, value)
+        elif isinstance(value, str | int) and len(str(value)) <= _SHOWN_PIN_LENGTH:
+            pieces += [f"{key} ", evidence.fact(source.manifest, where), ", "]
     return line(f"Source {source.name}: ", *pieces[:-1]) if pieces else None
+
+
+def _pinned_parts(
+    evidence: Evidence, file: str, at: str, key: str, parts: dict[str, Any]
+) -> list[str | Fact | None]:
+    """Packages with their versions; of other parts, files mostly, their number."""
+    pieces: list[str | Fact | None] = []
+    for name, part in parts.items():
+        if isinstance(part, dict) and "version" in part:
+            version = evidence.fact(file, f"{at}{pointer(name)}/version")
+            pieces += [f"{name.partition('==')[0]} ", version, ", "]
+    return pieces or [evidence.fact(file, f"size{at}", "count"), f" {key.replace('_', ' ')}", ", "]
 
 
 def funnel_section(evidence: Evidence) -> Section | None:
@@ -160,7 +176,7 @@ def limits(evidence: Evidence, scored_in_part: bool) -> Section | None:
     if scored_in_part:
         items.append(
             (
-                "Scores marked “in part” come from the first items of a benchmark alone; "
+                "Some scores come from the first items of a benchmark alone; "
                 "their standard errors are large.",
             )
         )

@@ -9,6 +9,7 @@ from train.card_content import Card, Line
 from train.facts import Fact, receipt_words
 
 _PAGES = Path(__file__).parent / "pages"
+_SHORT = 24
 
 
 def render_page(card: Card) -> str:
@@ -22,7 +23,7 @@ def render_page(card: Card) -> str:
     )
     environment.filters["line"] = line_html
     environment.filters["kind"] = lambda block: type(block).__name__
-    environment.filters["numeric"] = is_numeric
+    environment.filters["alignment"] = alignment
     return environment.get_template("card.html").render(card=card)
 
 
@@ -31,9 +32,12 @@ def line_html(line: Line) -> Markup:
     return Markup("").join(_fact(p) if isinstance(p, Fact) else escape(p) for p in line)
 
 
-def is_numeric(line: Line) -> bool:
-    """Whether a cell is to be aligned right: a single number."""
-    return len(line) == 1 and isinstance(line[0], Fact) and not isinstance(line[0].value, str)
+def alignment(line: Line) -> str:
+    """Class of a table cell: a single number, words that stay on one line, or longer words."""
+    if len(line) == 1 and isinstance(line[0], Fact) and not isinstance(line[0].value, str):
+        return "number"
+    words = "".join(p.shown if isinstance(p, Fact) else p for p in line)
+    return "short" if len(words) <= _SHORT else "words"
 
 
 def _fact(fact: Fact) -> Markup:

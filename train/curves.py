@@ -8,7 +8,8 @@ from typing import Literal
 
 from configs.terminal import human
 
-_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 300, 52, 14, 30, 40
+_HEIGHT, _LEFT, _RIGHT, _BOTTOM = 300, 52, 14, 40
+_LEGEND_ROW = 20
 _MAX_POINTS = 400
 STANDALONE_STYLE = """<style>
  text{font:12px system-ui,sans-serif;fill:#57606a} .grid{stroke:#8884;stroke-width:1}
@@ -36,13 +37,14 @@ class _Frame:
     x_max: float
     y_min: float
     y_max: float
+    top: float
 
     def x(self, value: float) -> float:
         return _LEFT + value / self.x_max * (self.width - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
         share = (value - self.y_min) / (self.y_max - self.y_min)
-        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - self.top - _BOTTOM)
 
 
 def moving_average(values: Sequence[float], span: int) -> list[float]:
@@ -67,8 +69,10 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, width: int) -> s
     low, high = min(min(s.ys) for s in lines), max(max(s.ys) for s in lines)
     margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
     floor = 0.0 if 0 <= low < 0.4 * high else low - margin
-    frame = _Frame(width, max(max(s.xs, default=0) for s in lines) or 1.0, floor, high + margin)
-    body = [*_grid(frame), *(_draw(s, frame) for s in lines), *_legend(lines, width)]
+    legend, top = _legend(lines, width)
+    x_max = max(max(s.xs, default=0) for s in lines) or 1.0
+    frame = _Frame(width, x_max, floor, high + margin, top)
+    body = [*_grid(frame), *(_draw(s, frame) for s in lines), *legend]
     body.append(_text(width - _RIGHT, _HEIGHT - 6, x_label, "end"))
     label = escape(f"{y_label} over {x_label}")
     return (
@@ -114,18 +118,21 @@ def _draw(series: Series, frame: _Frame) -> str:
     return f'<polyline class="{series.kind}" points="{joined}"/>'
 
 
-def _legend(series: Sequence[Series], width: int) -> list[str]:
-    parts, x = [], float(_LEFT)
+def _legend(series: Sequence[Series], width: int) -> tuple[list[str], float]:
+    """Names of the series, in rows that fit, and the height they take."""
+    parts, x, y = [], float(_LEFT), 12
     for item in series:
+        length = 34 + 6.4 * len(item.name)
+        if x + length > width and x > _LEFT:
+            x, y = float(_LEFT), y + _LEGEND_ROW
         if item.kind == "points":
-            parts.append(f'<circle class="points" cx="{x + 8}" cy="12" r="3"/>')
+            parts.append(f'<circle class="points" cx="{x + 8}" cy="{y}" r="3"/>')
         else:
-            points = f"{x},12 {x + 16},12"
+            points = f"{x},{y} {x + 16},{y}"
             parts.append(f'<polyline class="{item.kind}" points="{points}"/>')
-        parts.append(_text(x + 21, 16, item.name, "start"))
-        x += 34 + 6.4 * len(item.name)
-    assert x < width + 60, "the legend does not fit"
-    return parts
+        parts.append(_text(x + 21, y + 4, item.name, "start"))
+        x += length
+    return parts, y + 18.0
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

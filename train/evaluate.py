@@ -9,8 +9,6 @@ it: run the command again after a kill and finished tasks are reused.
 
 import importlib.metadata
 import json
-import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from configs.base import Section
 from configs.terminal import console
 from shards.atomic import atomic_write, write_json_atomic
 from shards.hashing import blake3_file, blake3_json
+from train.process import prepare_process
 
 if TYPE_CHECKING:  # torch takes a second to import
     from train.model import Decoder
@@ -61,15 +60,6 @@ class Subject:
             "weights_blake3": self.weights_blake3,
             "tokenizer_blake3": self.tokenizer_blake3,
         }
-
-
-def go_offline() -> None:
-    """Keep `datasets` and the hub client from waiting for a network; before they are imported."""
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def load_subject(run_dir: Path, step: int | None = None) -> Subject:
@@ -130,7 +120,7 @@ def evaluate_run(
     Returns:
         The content of each task's result file.
     """
-    go_offline()
+    prepare_process()
     subject = load_subject(run_dir, step)
     return [
         _evaluate_task(run_dir / "eval", task, subject, settings, cache, data, batch_size)

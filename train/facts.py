@@ -5,6 +5,7 @@ A receipt is one of
     {"file": "run/eval/piqa.json", "key": "/metrics/acc/value"}    a JSON pointer (RFC 6901)
     {"file": "run/metrics.jsonl", "key": "last/loss"}              last, mean, max, sum, count of
                                                                    a column of JSON lines
+    {"file": "dataset/manifest.json", "key": "size/sources"}       number of entries there
     {"file": "run/plan.json", "key": "account/300/web/tokens"}     the plan's account of a step
     {"op": "divide", "of": [receipt, receipt]}                     arithmetic on receipts
 
@@ -125,6 +126,8 @@ class Evidence:
         if key.startswith("account/"):
             return self._account(file, key)
         document = self._document(file)
+        if key.startswith("size/"):
+            return len(_follow(document, key.removeprefix("size"), file))
         if file.endswith(".jsonl") and key and not key.startswith("/"):
             return _column(document, *key.split("/", 1))
         return _follow(document, key, file)

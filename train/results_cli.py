@@ -7,6 +7,7 @@ import typer
 
 from configs.terminal import console
 from train.errors import TrainError
+from train.process import prepare_process
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -38,9 +39,9 @@ def eval_command(
     heldout: Annotated[bool, typer.Option(help="Also score the held-out split.")] = True,
 ) -> None:
     """Score a run on benchmarks and on its held-out split; finished tasks are reused."""
-    from train.evaluate import EvalSettings, evaluate_run, go_offline
+    prepare_process()
+    from train.evaluate import EvalSettings, evaluate_run
 
-    go_offline()
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     settings = EvalSettings(
         limit=limit, num_fewshot=num_fewshot, separator_first=separator_first, seed=seed
@@ -68,11 +69,9 @@ def export_command(
     bfloat16: Annotated[bool, typer.Option("--bf16", help="Store weights in bfloat16.")] = False,
 ) -> None:
     """Write a Hugging Face folder, load it back and compare its logits with ours."""
+    prepare_process()
     import json
 
-    from train.evaluate import go_offline
-
-    go_offline()
     from train.export import export_run
 
     folder = export_run(run_dir, output, step, "bfloat16" if bfloat16 else "float32")
@@ -98,6 +97,7 @@ def generate_command(
     step: Step = None,
 ) -> None:
     """Let the model go on with a text."""
+    prepare_process()
     from rich.markup import escape
 
     from train.generate import SamplingSettings, generate_run
