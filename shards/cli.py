@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -102,12 +102,13 @@ def trace(
     if (step is None) == (doc is None):
         raise DatasetError("give either --step K or --doc ID")
     books = accounts.read_accounts(run, None)
-    rows: list[Any]
     if step is not None:
-        rows = list(tracing.trace_step(books.plan, books.datasets, step))
-    else:
-        rows = tracing.trace_document(books.plan, books.datasets, str(doc), books.steps)
+        passages = list(tracing.trace_step(books.plan, books.datasets, step))
+        lines = "\n".join(views.passage_lines(passages))
+        typer.echo(json.dumps([p._asdict() for p in passages], indent=1) if as_json else lines)
+        return
+    readings = tracing.trace_document(books.plan, books.datasets, str(doc), books.steps)
     if as_json:
-        typer.echo(json.dumps([row._asdict() for row in rows], indent=1))
+        typer.echo(json.dumps([r._asdict() for r in readings], indent=1))
     else:
-        console.print(views.trace_table(rows))
+        console.print(views.readings_table(str(doc), readings))

@@ -1,8 +1,7 @@
 """Tables for the terminal: what a dataset holds, what a run read, what is behind a step."""
 
 from collections.abc import Iterator
-from itertools import islice
-from typing import Any
+from itertools import groupby, islice
 
 from rich.table import Table
 
@@ -11,6 +10,7 @@ from shards.errors import DatasetError
 from shards.manifest import FunnelStage, Manifest
 from shards.plan import total_unique
 from shards.reader import Dataset
+from shards.tracing import Passage, Reading
 
 _SAMPLE_CHARACTERS = 2000
 
@@ -84,13 +84,23 @@ def ledger_table(books: Accounts) -> Table:
     return table
 
 
-def trace_table(rows: list[Any]) -> Table:
-    """Any list of named tuples as a table, texts on one line."""
-    if not rows:
-        raise DatasetError("nothing: no step of this run has read it yet")
-    table = _table("", list(rows[0]._fields), [])
-    for row in rows:
-        table.add_row(*(_one_line(value) for value in row))
+def passage_lines(passages: list[Passage]) -> Iterator[str]:
+    """The documents of a step: a line for each window, below it the parts of documents in it."""
+    for (slot, source, window), parts in groupby(passages, key=lambda p: p[:3]):
+        yield f"slot {slot}: {source}, window {window}"
+        for part in parts:
+            where = part.url or part.origin
+            yield f"  {part.doc_id} ({where}), tokens {part.token_start:,} to {part.token_stop:,}"
+            yield f"    {_one_line(part.text)}"
+
+
+def readings_table(doc_id: str, readings: list[Reading]) -> Table:
+    """The steps that trained on a document."""
+    targets = sum(reading.targets for reading in readings)
+    title = f"{doc_id}\n{targets:,} targets trained on in {len(readings)} window readings"
+    table = _table(title, ["source"], ["step", "window", "targets"])
+    for step, source, window, part in readings:
+        table.add_row(source, f"{step:,}", f"{window:,}", f"{part:,}")
     return table
 
 
@@ -107,6 +117,6 @@ def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-def _one_line(value: object) -> str:
-    text = " ".join(str(value).split())
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= 160 else f"{text[:157]}..."
