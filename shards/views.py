@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from itertools import groupby, islice
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from shards.accounts import Accounts
 from shards.errors import DatasetError
@@ -15,7 +17,7 @@ from shards.tracing import Passage, Reading
 _SAMPLE_CHARACTERS = 2000
 
 
-def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Table]:
+def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Group]:
     """What is in the dataset, and the funnel of every source."""
     if source is not None and source not in manifest.sources:
         raise DatasetError(f"no source '{source}'; there are: {', '.join(manifest.sources)}")
@@ -25,30 +27,30 @@ def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Table]:
             yield funnel_table(name, facts.funnel)
 
 
-def _sources_table(manifest: Manifest) -> Table:
+def _sources_table(manifest: Manifest) -> Group:
     tokenizer = manifest.tokenizer
     title = (
         f"{manifest.name}: dataset {manifest.dataset_id}\n"
         f"{tokenizer.vocab_size:,} entries, {tokenizer.dtype}, encoded by {tokenizer.encoder}"
     )
-    table = _table(title, ["source", "split", "licence"], ["documents", "characters", "tokens"])
+    table = _table(["source", "split", "licence"], ["documents", "characters", "tokens"])
     for name, facts in manifest.sources.items():
         for split, has in facts.splits.items():
             numbers = (f"{n:,}" for n in (has.documents, has.characters, has.tokens))
             table.add_row(name, split, facts.licence, *numbers)
-    return table
+    return _titled(title, table)
 
 
-def funnel_table(name: str, funnel: tuple[FunnelStage, ...]) -> Table:
+def funnel_table(name: str, funnel: tuple[FunnelStage, ...]) -> Group:
     """Documents, characters and tokens through every stage of one source; drops by reason."""
-    table = _table(f"{name}: funnel", ["stage"], ["documents", "characters", "tokens"])
+    table = _table(["stage"], ["documents", "characters", "tokens"])
     for stage in funnel:
         row = (stage.documents_out, stage.characters_out, stage.tokens_out)
         table.add_row(stage.stage, *map(_count, row))
         for reason, gone in sorted(stage.dropped.items()):
             row = (gone.documents, gone.characters, gone.tokens)
             table.add_row(f"  dropped: {reason}", *(f"-{_count(n)}" for n in row), style="dim")
-    return table
+    return _titled(f"{name}: funnel", table)
 
 
 def sample_documents(dataset: Dataset, source: str | None, count: int) -> Iterator[str]:
@@ -65,11 +67,11 @@ def sample_documents(dataset: Dataset, source: str | None, count: int) -> Iterat
         yield text[:_SAMPLE_CHARACTERS]
 
 
-def ledger_table(books: Accounts) -> Table:
+def ledger_table(books: Accounts) -> Group:
     """Windows, tokens, unique tokens and epochs of every source up to the last step counted."""
     title = f"{books.run}: what {books.steps:,} of {books.plan.num_steps:,} steps were trained on"
     columns = ["windows", "tokens", "unique tokens", "epochs", "available", "tail never read"]
-    table = _table(title, ["source"], columns)
+    table = _table(["source"], columns)
     for account in books.sources:
         counts = (account.windows, account.tokens, account.unique_tokens)
         rest = (f"{account.available_tokens:,}", f"{account.tail_tokens:,}")
@@ -81,7 +83,7 @@ def ledger_table(books: Accounts) -> Table:
     passes = f"{tokens / unique:.4f}" if unique else "0"
     table.add_section()
     table.add_row("all", f"{windows:,}", f"{tokens:,}", f"{unique:,}", passes, "", "")
-    return table
+    return _titled(title, table)
 
 
 def passage_lines(passages: list[Passage]) -> Iterator[str]:
@@ -94,18 +96,23 @@ def passage_lines(passages: list[Passage]) -> Iterator[str]:
             yield f"    {_one_line(part.text)}"
 
 
-def readings_table(doc_id: str, readings: list[Reading]) -> Table:
+def readings_table(doc_id: str, readings: list[Reading]) -> Group:
     """The steps that trained on a document."""
     targets = sum(reading.targets for reading in readings)
-    title = f"{doc_id}\n{targets:,} targets trained on in {len(readings)} window readings"
-    table = _table(title, ["source"], ["step", "window", "targets"])
+    title = f"{doc_id}: {targets:,} targets trained on in {len(readings)} readings of its windows"
+    table = _table(["source"], ["step", "window", "targets"])
     for step, source, window, part in readings:
         table.add_row(source, f"{step:,}", f"{window:,}", f"{part:,}")
-    return table
+    return _titled(title, table)
 
 
-def _table(title: str, texts: list[str], numbers: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _titled(title: str, table: Table) -> Group:
+    """A table below its title; rich's own titles are folded to the table's width."""
+    return Group(Text(title, style="bold"), table)
+
+
+def _table(texts: list[str], numbers: list[str]) -> Table:
+    table = Table()
     for name in texts:
         table.add_column(name, overflow="fold")
     for name in numbers:
