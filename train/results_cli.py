@@ -46,7 +46,7 @@ def eval_command(
     settings = EvalSettings(
         limit=limit, num_fewshot=num_fewshot, separator_first=separator_first, seed=seed
     )
-    results = evaluate_run(run_dir, names, settings, _cache(), data, step, batch_size)
+    results = evaluate_run(run_dir, names, settings, cache_directory(), data, step, batch_size)
     if heldout:
         from train.heldout import heldout_run
         from train.results_tables import print_heldout
@@ -136,7 +136,7 @@ def card_command(
     console.print(f"{run_dir / 'card'}: every fact is still what its receipt says")
 
 
-def _cache() -> Path:
+def cache_directory() -> Path:
     import os
 
     return Path(os.environ.get("TALLY_CACHE") or Path.home() / ".cache" / "tally")
