@@ -18,7 +18,7 @@ from train.cli import app
 from train.errors import TrainError
 from train.flops import count_parameters, flops_per_token, mfu, peak_flops
 from train.model import Decoder
-from train.planreport import report
+from train.planreport import duration, report
 from train.run_dir import (
     check_ranks,
     config_yaml,
@@ -136,6 +136,14 @@ def test_report_by_hand(dataset: Path) -> None:
     count = count_parameters(run.model).total
     assert result.memory_gib["weights"] == pytest.approx(4 * count / 2**30)
     assert result.memory_gib["optimizer"] == pytest.approx(8 * count / 2**30)
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(0.2 / 3600, "0.2 s"), (0.03, "108 s"), (35 / 60, "35 min"), (9.44, "9.4 h")],
+)
+def test_durations_are_readable(hours: float, text: str) -> None:
+    assert duration(hours) == text
 
 
 @pytest.mark.parametrize(
