@@ -1,0 +1,208 @@
+"""The card says what the files say, leaves out what they do not, and notices every change."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.tiny_run import make_run
+from train.card import write_card
+from train.card_check import check_card, marks
+from train.card_content import line, table
+from train.curves import Series, chart, moving_average, ticks
+from train.errors import TrainError
+from train.facts import Evidence, MissingValueError
+from train.generate import SamplingSettings, generate_run
+from train.heldout import heldout_run
+from train.process import prepare_process
+
+RESULT = {  # a task's result file, as train.evaluate writes it
+    "task": "copa",
+    "lm_eval": "0.4.13",
+    "data": {"split": "validation", "scored_split": "validation"},
+    "settings": {"limit": 20, "num_fewshot": 0},
+    "items": {"in_split": 100, "scored": 20},
+    "metrics": {"acc": {"value": 0.55, "stderr": 0.1141, "higher_is_better": True}},
+    "headline": "acc",
+    "chance": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with every result file."""
+    prepare_process()
+    run_dir = make_run(tmp_path_factory.mktemp("tiny"), num_steps=20)
+    heldout_run(run_dir)
+    generate_run(run_dir, ["Return <the> | *list*"], SamplingSettings(max_new_tokens=4))
+    (run_dir / "eval" / "copa.json").write_text(json.dumps(RESULT))
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the run with a fresh card, to damage."""
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    write_card(copy)
+    return copy
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1, (old, text.count(old))
+    path.write_text(text.replace(old, new))
+
+
+def test_values_are_read_by_key(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"b/c": [1, {"d~": 2.5}], "n": null}')
+    (tmp_path / "m.jsonl").write_text('{"x": 1}\n{"x": 4, "y": 2}\n{"x": 9')
+    evidence = Evidence({"run": tmp_path})
+    fact = evidence.fact("run/a.json", "/b~1c/1/d~0", "float2")
+    assert fact is not None
+    assert (fact.value, fact.shown) == (2.5, "2.50")
+    assert evidence.fact("run/a.json", "/n") is None
+    assert evidence.fact("run/a.json", "/b~1c/7") is None
+    assert evidence.fact("run/none.json", "/x") is None
+    assert evidence.fact("audit/audit.json", "/x") is None
+    columns = {how: evidence.raw("run/m.jsonl", f"{how}/x") for how in ("last", "max", "sum")}
+    assert columns == {"last": 4, "max": 4, "sum": 5}, "a half-written last line is not read"
+    assert evidence.raw("run/m.jsonl", "count") == 2
+    assert evidence.raw("run/m.jsonl", "mean/y") == 2.0
+    ratio = evidence.compute("divide", fact, fact, style="float2")
+    assert ratio is not None
+    assert ratio.value == 1.0
+    assert evidence.compute("divide", fact, None, style="float2") is None
+    with pytest.raises(MissingValueError):
+        evidence.read({"file": "run/m.jsonl", "key": "mean/z"})
+
+
+def test_a_line_with_a_missing_fact_is_not_said() -> None:
+    assert line("It has ", None, " parts.") is None
+    assert line("It has ", "3", " parts.") == ("It has ", "3", " parts.")
+    kept = table(("", "a", "b"), [(("x",), ("1",), ()), (("y",), ("2",), ())])
+    assert kept[0].headers == ("", "a")  # type: ignore[union-attr]
+
+
+def test_readme_has_the_hubs_metadata_and_the_numbers(run_dir: Path) -> None:
+    text = (run_dir / "card" / "README.md").read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    (result,) = head["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "acc", "value": 0.55}]
+    assert result["dataset"] == {
+        "name": "copa, first items only",
+        "type": "copa",
+        "split": "validation",
+    }
+    assert head["pipeline_tag"] == "text-generation"
+    held = json.loads((run_dir / "eval" / "heldout.json").read_bytes())
+    assert f"{held['all']['bits_per_byte']:.3f}<!--" in text
+    # 20 steps of 8 windows of 64 targets
+    assert "10,240<!--" in text
+    assert "55.0 %<!--" in text
+    assert "![curve](curve-1.svg)" in text
+    assert (run_dir / "card" / "curve-1.svg").read_text().startswith("<svg")
+
+
+def test_page_is_self_contained_and_escaped(run_dir: Path) -> None:
+    page = (run_dir / "card" / "card.html").read_text()
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "Return &lt;the&gt;" in page
+    assert "prefers-color-scheme: dark" in page
+    fact, *_ = marks("card.html", page)
+    receipts = json.loads((run_dir / "card" / "receipts.json").read_bytes())["facts"]
+    assert receipts[fact.fact]["shown"] == fact.written
+
+
+def test_same_files_same_card(run_dir: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (run_dir / "card").iterdir()}
+    write_card(run_dir)
+    assert {path.name: path.read_bytes() for path in (run_dir / "card").iterdir()} == before
+
+
+def test_a_fresh_card_is_true(run_dir: Path) -> None:
+    assert check_card(run_dir) == ([], [])
+
+
+def test_a_number_changed_in_the_readme_is_named(run_dir: Path) -> None:
+    edit(run_dir / "card" / "README.md", " 55.0 %<!--", " 95.0 %<!--")
+    (wrong,), _ = check_card(run_dir)
+    assert "README.md:" in wrong
+    assert "is not true: 55.0 %" in wrong
+    assert "run/eval/copa.json /metrics/acc/value" in wrong
+
+
+def test_a_digit_put_before_a_number_is_noticed(run_dir: Path) -> None:
+    edit(run_dir / "card" / "README.md", " 55.0 %<!--", " 155.0 %<!--")
+    assert len(check_card(run_dir)[0]) == 1
+
+
+def test_the_models_score_in_the_metadata_is_checked(run_dir: Path) -> None:
+    edit(run_dir / "card" / "README.md", "value: 0.5500 #", "value: 0.6500 #")
+    assert "0.5500" in check_card(run_dir)[0][0]
+
+
+def test_a_number_changed_in_the_page_is_named(run_dir: Path) -> None:
+    edit(run_dir / "card" / "card.html", ">55.0 %</data>", ">65.0 %</data>")
+    (wrong,), _ = check_card(run_dir)
+    assert "card.html:" in wrong
+
+
+def test_a_mark_taken_away_is_noticed(run_dir: Path) -> None:
+    readme = run_dir / "card" / "README.md"
+    mark = next(marks("README.md", readme.read_text())).fact
+    edit(readme, f" # {mark}\n", "\n")
+    assert f"mark of {mark}" in check_card(run_dir)[0][0]
+
+
+def test_a_result_that_changed_since_is_named(run_dir: Path) -> None:
+    changed = RESULT | {"metrics": {"acc": {"value": 0.6, "stderr": 0.1141}}}
+    (run_dir / "eval" / "copa.json").write_text(json.dumps(changed))
+    wrong, _ = check_card(run_dir)
+    assert any("the card says 55.0 %" in words and "gives 60.0 %" in words for words in wrong)
+
+
+def test_a_file_that_is_gone_is_named(run_dir: Path) -> None:
+    (run_dir / "eval" / "heldout.json").unlink()
+    wrong, _ = check_card(run_dir)
+    assert any("is gone" in words for words in wrong)
+
+
+def test_words_may_be_edited_and_are_remarked_upon(run_dir: Path) -> None:
+    edit(run_dir / "card" / "README.md", "## Limits", "## What it cannot do")
+    wrong, remarks = check_card(run_dir)
+    assert not wrong
+    assert len(remarks) == 1
+
+
+def test_without_results_there_are_no_claims(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("eval", "card"))
+    write_card(copy)
+    text = (copy / "card" / "README.md").read_text()
+    assert "Benchmarks" not in text
+    assert "Held-out" not in text
+    assert "Samples" not in text
+    assert "parameters" not in text.split("## Data")[0].split("---\n")[2]
+    assert check_card(copy) == ([], [])
+
+
+def test_an_audit_of_other_data_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    audit = {"corpus": {"kind": "dataset", "digest": "0" * 32}, "benchmarks": []}
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    with pytest.raises(TrainError, match="an audit of dataset 0000"):
+        write_card(run_dir, tmp_path)
+    with pytest.raises(TrainError, match=r"no audit\.json"):
+        write_card(run_dir, run_dir)
+
+
+def test_chart_pieces() -> None:
+    assert moving_average([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
+    assert ticks(0, 10, 5) == [0, 2, 4, 6, 8, 10]
+    assert ticks(4.9, 9.1, 5) == [5, 6, 7, 8, 9]
+    svg = chart([Series("a", "strong", [0, 1], [5.0, 4.0])], "steps", "loss", 380)
+    assert svg.count("<polyline") == 2  # the line and its legend
+    assert 'viewBox="0 0 380 300"' in svg

@@ -1,0 +1,131 @@
+"""The Hugging Face folder: same logits, works in a pipeline, never left behind when wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_run import MODEL, make_run
+from train.errors import TrainError
+from train.evaluate import load_subject
+from train.export import check_folder, export_run, llama_tensors, real_tokens, write_folder
+from train.generate import SamplingSettings, continue_text, draw, generate_run
+from train.model import Decoder
+from train.process import prepare_process
+from train.run_data import run_datasets
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prepare_process()
+    return make_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def folder(run_dir: Path) -> Path:
+    return export_run(run_dir)
+
+
+def test_facts_of_the_comparison_are_written(run_dir: Path, folder: Path) -> None:
+    assert folder == run_dir / "export"
+    facts = json.loads((folder / "export.json").read_bytes())
+    assert facts["architecture"] == "LlamaForCausalLM"
+    assert facts["max_logit_difference"] <= facts["tolerance"] == 1e-3
+    assert facts["checked_on"] == "docs/val"
+    assert facts["tokens_compared"] == 512
+    assert facts["parameters"] == load_subject(run_dir).model.num_parameters()
+    assert set(facts["blake3"]) == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+
+
+def test_pipeline_generates_and_tokenizes_as_we_do(run_dir: Path, folder: Path) -> None:
+    import transformers
+
+    pipe = transformers.pipeline("text-generation", model=str(folder), device="cpu")
+    (answer,) = pipe("Return the number", max_new_tokens=8)
+    subject = load_subject(run_dir)
+    text = "Return the mean of `data`.\n\n>>> mean([1, 2, 3])\n2\n"
+    assert pipe.tokenizer(text)["input_ids"] == subject.tokenizer.encode(text).ids
+    assert pipe.tokenizer.eos_token_id == subject.eos_id
+    ids = subject.tokenizer.encode("Return the number").ids
+    for _ in range(8):
+        with torch.inference_mode():
+            ids.append(int(subject.model(torch.tensor([ids]))[0, -1].argmax()))
+        if ids[-1] == subject.eos_id:
+            ids.pop()
+            break
+    assert answer["generated_text"] == subject.tokenizer.decode(ids)
+
+
+def test_other_weights_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    """A single weight off by 1 is seen, and the folder does not pass."""
+    subject = load_subject(run_dir)
+    dataset = run_datasets(run_dir)["docs"]
+    write_folder(subject.model, dataset, tmp_path, "float32")
+    with torch.no_grad():
+        subject.model.layers[0].attention.q_proj.weight[0, 0] += 1.0
+    _, rows = real_tokens(dataset, "docs", subject.model.config)
+    with pytest.raises(TrainError, match="differ from ours by"):
+        check_folder(subject.model, tmp_path, rows)
+
+
+def test_untied_head_and_grouped_queries_export_too(run_dir: Path, tmp_path: Path) -> None:
+    config = MODEL.model_copy(
+        update={"tie_embeddings": False, "num_kv_heads": 1, "rope_theta": 500_000.0}
+    )
+    model = Decoder(config)
+    model.initialise(seed=3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    assert "lm_head.weight" in llama_tensors(model)
+    dataset = run_datasets(run_dir)["math"]
+    write_folder(model.eval(), dataset, tmp_path, "float32")
+    facts = check_folder(model, tmp_path, real_tokens(dataset, "math", config)[1])
+    assert facts["largest_logit"] > 0.1
+    assert facts["max_logit_difference"] <= 1e-3
+
+
+def test_bfloat16_weights_are_compared_as_stored(run_dir: Path, tmp_path: Path) -> None:
+    half = export_run(run_dir, tmp_path / "half", precision="bfloat16")
+    whole = export_run(run_dir, tmp_path / "whole")
+    size = (half / "model.safetensors").stat().st_size
+    assert size < 0.6 * (whole / "model.safetensors").stat().st_size
+    assert json.loads((half / "config.json").read_bytes())["torch_dtype"] == "bfloat16"
+
+
+def test_a_folder_of_something_else_is_left_alone(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(TrainError, match="no export of ours"):
+        export_run(run_dir, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_same_seed_same_text(run_dir: Path) -> None:
+    subject = load_subject(run_dir)
+    settings = SamplingSettings(max_new_tokens=12)
+    first = continue_text(subject, "Return the", settings, 0)
+    assert continue_text(subject, "Return the", settings, 0) == first
+    assert continue_text(subject, "Return the", settings, 1) != first
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    logits = torch.tensor([0.0, 3.0, 1.0, 2.0])
+    settings = SamplingSettings(temperature=0, top_k=4)
+    assert draw(logits, settings, torch.Generator()) == 1
+    two = SamplingSettings(temperature=1.0, top_k=2)
+    generator = torch.Generator().manual_seed(0)
+    assert {draw(logits, two, generator) for _ in range(50)} == {1, 3}
+
+
+def test_without_prompts_held_out_beginnings_are_continued(run_dir: Path) -> None:
+    result = generate_run(run_dir, [], SamplingSettings(max_new_tokens=4))
+    assert [sample["source"] for sample in result["samples"]] == ["docs", "math"]
+    assert all(sample["prompt"] for sample in result["samples"])
+    assert json.loads((run_dir / "eval" / "generations.json").read_bytes()) == result
