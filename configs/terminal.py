@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 # In a log file tables get room; in a terminal they fit it.
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 _PLAIN_INTERVAL_S = 30.0
 _OUR_FOLDERS = frozenset({"configs", "shards", "contamination", "pipeline", "train", "tally"})
 

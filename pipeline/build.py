@@ -30,14 +30,13 @@ from pipeline.tokenizing import ENCODER
 from shards.atomic import atomic_write, sync_directory, write_json_atomic
 from shards.manifest import (
     MANIFEST_NAME,
-    FunnelStage,
     Manifest,
     SourceFacts,
-    SplitFacts,
     TokenizerFacts,
     load_manifest,
     seal,
 )
+from shards.views import funnel_table
 from shards.writer import token_dtype
 
 _LOG = "build_log.json"
@@ -227,12 +226,9 @@ def _differences(manifest: Manifest, planner: Planner) -> list[str]:
 
 def report(built: Built) -> None:
     """Print the funnel, then the dataset's path and id."""
-    stages: dict[str, tuple[FunnelStage, ...]] = {}
-    splits: dict[str, dict[str, SplitFacts]] = {}
-    for name, facts in built.manifest.sources.items():
-        stages[name], splits[name] = facts.funnel, facts.splits
-    console.print(funnel.table(stages))
-    for name, parts in splits.items():
-        sizes = ", ".join(f"{split} {facts.tokens:,} tokens" for split, facts in parts.items())
-        console.print(f"{name}: {sizes}", highlight=False)
-    console.print(f"dataset {built.manifest.dataset_id}\n{built.path}", highlight=False)
+    sources = built.manifest.sources
+    console.print(funnel_table({name: facts.funnel for name, facts in sources.items()}))
+    for name, facts in sources.items():
+        sizes = ", ".join(f"{split} {has.tokens:,} tokens" for split, has in facts.splits.items())
+        console.print(f"{name}: {sizes}")
+    console.print(f"dataset {built.manifest.dataset_id}\n{built.path}")

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import polars as pl
-from rich.table import Table
 
 from pipeline.errors import BuildError
 from shards.manifest import Dropped, FunnelStage, SplitFacts
@@ -119,23 +118,3 @@ def _unbalanced(source: str, what: str) -> BuildError:
         f"source '{source}': the ledger does not balance: {what} (documents, characters, tokens). "
         "A file of the work directory is damaged or was changed: delete it and build again"
     )
-
-
-def table(funnels: Mapping[str, tuple[FunnelStage, ...]]) -> Table:
-    """The funnel of every source, for the terminal."""
-    out = Table("source", title="What became of the text", title_justify="left")
-    out.add_column("stage", no_wrap=True)
-    for column in ("documents", "characters", "tokens"):
-        out.add_column(column, justify="right")
-    for source, stages in funnels.items():
-        first = stages[0]
-        amounts = (first.documents_in, first.characters_in, first.tokens_in or 0)
-        out.add_row(source, "read", *(f"{n:,}" for n in amounts))
-        for stage in stages:
-            for reason, d in stage.dropped.items():
-                numbers = (d.documents, d.characters, d.tokens or 0)
-                out.add_row("", f"  {stage.stage}: {reason}", *(f"-{n:,}" for n in numbers))
-        last = stages[-1]
-        kept = (last.documents_out, last.characters_out, last.tokens_out or 0)
-        out.add_row("", "kept", *(f"{n:,}" for n in kept), style="bold", end_section=True)
-    return out

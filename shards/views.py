@@ -1,6 +1,6 @@
 """Tables for the terminal: what a dataset holds, what a run read, what is behind a step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby, islice
 
 from rich.console import Group
@@ -22,9 +22,8 @@ def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Group]:
     if source is not None and source not in manifest.sources:
         raise DatasetError(f"no source '{source}'; there are: {', '.join(manifest.sources)}")
     yield _sources_table(manifest)
-    for name, facts in manifest.sources.items():
-        if source in (None, name):
-            yield funnel_table(name, facts.funnel)
+    shown = {n: facts for n, facts in manifest.sources.items() if source in (None, n)}
+    yield funnel_table({name: facts.funnel for name, facts in shown.items() if facts.funnel})
 
 
 def _sources_table(manifest: Manifest) -> Group:
@@ -41,16 +40,21 @@ def _sources_table(manifest: Manifest) -> Group:
     return _titled(title, table)
 
 
-def funnel_table(name: str, funnel: tuple[FunnelStage, ...]) -> Group:
-    """Documents, characters and tokens through every stage of one source; drops by reason."""
-    table = _table(["stage"], ["documents", "characters", "tokens"])
-    for stage in funnel:
-        row = (stage.documents_out, stage.characters_out, stage.tokens_out)
-        table.add_row(stage.stage, *map(_count, row))
-        for reason, gone in sorted(stage.dropped.items()):
-            row = (gone.documents, gone.characters, gone.tokens)
-            table.add_row(f"  dropped: {reason}", *(f"-{_count(n)}" for n in row), style="dim")
-    return _titled(f"{name}: funnel", table)
+def funnel_table(funnels: Mapping[str, tuple[FunnelStage, ...]]) -> Group:
+    """What went into every source, what each rule dropped, what is left."""
+    table = _table(["source", "stage"], ["documents", "characters", "tokens"])
+    for name, stages in funnels.items():
+        first, last = stages[0], stages[-1]
+        into = (first.documents_in, first.characters_in, first.tokens_in)
+        table.add_row(name, "read", *map(_count, into))
+        for stage in stages:
+            for reason, gone in sorted(stage.dropped.items()):
+                numbers = (gone.documents, gone.characters, gone.tokens)
+                dropped = (f"-{_count(number)}" for number in numbers)
+                table.add_row("", f"  {stage.stage}: {reason}", *dropped)
+        left = (last.documents_out, last.characters_out, last.tokens_out)
+        table.add_row("", "kept", *map(_count, left), style="bold", end_section=True)
+    return _titled("What became of the text", table)
 
 
 def sample_documents(dataset: Dataset, source: str | None, count: int) -> Iterator[str]:
