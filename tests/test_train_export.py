@@ -69,7 +69,7 @@ def test_other_weights_are_refused(run_dir: Path, tmp_path: Path) -> None:
     dataset = run_datasets(run_dir)["docs"]
     write_folder(subject.model, dataset, tmp_path, "float32")
     with torch.no_grad():
-        subject.model.layers[0].attention.q_proj.weight[0, 0] += 1.0
+        dict(subject.model.named_parameters())["layers.0.attention.q_proj.weight"][0, 0] += 1.0
     _, rows = real_tokens(dataset, "docs", subject.model.config)
     with pytest.raises(TrainError, match="differ from ours by"):
         check_folder(subject.model, tmp_path, rows)

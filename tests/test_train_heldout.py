@@ -83,9 +83,10 @@ def test_unigram_entropy_of_known_counts() -> None:
 
 def test_proof_names_splits_and_counts_shared_documents(run_dir: Path) -> None:
     plan, datasets = run_plan(run_dir), run_datasets(run_dir)
-    proof = prove_held_out(plan, datasets)
+    proof = prove_held_out(run_dir, 40, plan, datasets)
     assert proof["proved"]
     assert proof["held_out_documents_in_train"] == 0
+    assert (proof["ledger_steps"], proof["ledger_steps_not_as_planned"]) == (40, 0)
     assert proof["plan_reads_splits"] == {"docs": "train", "math": "train"}
 
 
@@ -93,7 +94,23 @@ def test_training_on_the_held_out_split_breaks_the_proof(run_dir: Path) -> None:
     plan, _ = load_plan(run_dir / "plan.json")
     values = plan.to_json()
     values["sources"][0]["split"] = "val"
-    proof = prove_held_out(Plan.from_json(json.loads(json.dumps(values))), run_datasets(run_dir))
+    other = Plan.from_json(json.loads(json.dumps(values)))
+    proof = prove_held_out(run_dir, 40, other, run_datasets(run_dir))
     assert not proof["proved"]
     held_out = run_datasets(run_dir)["docs"].stream("docs", "val").facts.documents
     assert proof["held_out_documents_in_train"] == held_out
+
+
+def test_a_ledger_of_other_windows_breaks_the_proof(run_dir: Path, tmp_path: Path) -> None:
+    lines = (run_dir / "ledger.jsonl").read_text().splitlines()
+    entry = json.loads(lines[7]) | {"windows_digest": "0" * 32}
+    lines[7] = json.dumps(entry)
+    (tmp_path / "ledger.jsonl").write_text("".join(f"{text}\n" for text in lines))
+    proof = prove_held_out(tmp_path, 40, run_plan(run_dir), run_datasets(run_dir))
+    assert proof["ledger_steps_not_as_planned"] == 1
+    assert not proof["proved"]
+
+
+def test_a_ledger_that_ends_too_early_proves_nothing(run_dir: Path) -> None:
+    plan, datasets = run_plan(run_dir), run_datasets(run_dir)
+    assert not prove_held_out(run_dir, 41, plan, datasets)["proved"]

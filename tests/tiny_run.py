@@ -83,7 +83,7 @@ def make_dataset(directory: Path) -> Dataset:
     facts = TokenizerFacts(
         blake3=blake3_file(directory / "tokenizer.json"),
         vocab_size=tokenizer.get_vocab_size(),
-        eos_id=tokenizer.token_to_id(EOS),
+        eos_id=0,  # the first special token
         eos_token=EOS,
         dtype="uint16",
         encoder="tokenizers",

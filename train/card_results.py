@@ -170,7 +170,11 @@ def held_out_section(evidence: Evidence) -> Section | None:
         evidence.fact(_HELD_OUT, "/never_trained/held_out_documents_in_train", "count"),
         " have the content hash of one of the ",
         evidence.fact(_HELD_OUT, "/never_trained/train_documents", "count"),
-        " documents the plan reads. Held out, as plan and hashes show: ",
+        " documents the plan reads. Of the ledger's ",
+        evidence.fact(_HELD_OUT, "/never_trained/ledger_steps", "count"),
+        " steps, ",
+        evidence.fact(_HELD_OUT, "/never_trained/ledger_steps_not_as_planned", "count"),
+        " read something else than the plan says. Held out, as hashes, plan and ledger show: ",
         evidence.fact(_HELD_OUT, "/never_trained/proved", "yes"),
         ".",
     )

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from configs.terminal import Advance, console, progress
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_json
+from shards.ledger import read_ledger, verify
 from shards.plan import Plan
 from shards.reader import Dataset, TokenStream
 from train.evaluate import Subject, load_subject
@@ -86,7 +87,7 @@ def heldout_run(run_dir: Path, step: int | None = None, batch_size: int = 16) ->
         "key": blake3_json(identity),
         "sources": {name: part.figures() for name, part in sums.items()},
         "all": sum(sums.values(), Sums()).figures(),
-        "never_trained": prove_held_out(plan, datasets),
+        "never_trained": prove_held_out(run_dir, subject.step, plan, datasets),
     }
     write_json_atomic(path, result)
     return result
@@ -166,30 +167,38 @@ def unigram_entropy(counts: npt.NDArray[np.int64]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def prove_held_out(plan: Plan, datasets: dict[str, Dataset]) -> dict[str, Any]:
-    """Show that no held-out document was trained on.
+def prove_held_out(
+    run_dir: Path, step: int, plan: Plan, datasets: dict[str, Dataset]
+) -> dict[str, Any]:
+    """Show that no held-out document was trained on in the steps before `step`.
 
-    Two independent grounds: the plan reads no stream of the held-out split, and no held-out
+    Three grounds: the plan reads no stream of the held-out split; the ledger's digests, folded by
+    the ranks over what they fed to the model, are the plan's in every step; and no held-out
     document has the content hash of a document in any stream that the plan reads.
     """
-    trained = [
+    train_hashes = pl.concat(
         datasets[source.name].stream(source.source, source.split).documents()["content_hash"]
         for source in plan.sources
-    ]
-    held = [
+    )
+    held_hashes = pl.concat(
         datasets[source.name].stream(source.source, HELD_OUT).documents()["content_hash"]
         for source in plan.sources
         if HELD_OUT in datasets[source.name].manifest.sources[source.source].splits
-    ]
-    train_hashes, held_hashes = pl.concat(trained), pl.concat(held)
+    )
     shared = int(held_hashes.is_in(train_hashes.unique().implode()).sum())
     splits = {source.name: source.split for source in plan.sources}
-    disjoint = HELD_OUT not in splits.values()
+    steps = [bool(wrong) for wrong in verify(plan, read_ledger(run_dir))]
     return {
         "plan_reads_splits": splits,
-        "plan_reads_no_held_out_split": disjoint,
+        "ledger_steps": len(steps),
+        "ledger_steps_not_as_planned": sum(steps),
         "held_out_documents": len(held_hashes),
         "train_documents": len(train_hashes),
         "held_out_documents_in_train": shared,
-        "proved": shared == 0 and disjoint,
+        "proved": (
+            shared == 0
+            and HELD_OUT not in splits.values()
+            and len(steps) >= step
+            and not any(steps)
+        ),
     }
