@@ -1,5 +1,6 @@
 """`tally audit`: which benchmark items are in a dataset or a text, and how often a run saw them."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,7 +49,9 @@ def audit(
         Sensitivity, typer.Option(help="Fewer false findings, balanced, or fewer misses.")
     ] = "default",
     text_column: Annotated[str, typer.Option(help="The column of text files.")] = "text",
-    workers: Annotated[int, typer.Option(min=1, help="Threads of the scan.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Threads of the scan; the result does not depend on it.")
+    ] = os.cpu_count() or 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
     """Find benchmark items in training data, and write audit.html, .json, .md, matches.parquet."""

@@ -54,8 +54,15 @@ class Worth:
 
 
 def worth_of(index: Index, bits: NDArray[np.float32]) -> Worth:
-    """The worth of every item, given the bits of every word."""
+    """The worth of every item, given the bits of every word.
+
+    Words that stand in stock phrases alone (a template of a hundred questions) are no evidence, so
+    they do not count as missing either: they are worth nothing.
+    """
     bounds = index.sequences.bounds
+    usable = np.zeros(len(bits), np.bool_)
+    _mark_usable(index.postings, index.posting_item, index.posting_position, bounds, usable)
+    bits = np.where(usable, bits, np.float32(0))
     exclusive = exclusive_seeds(index.sequences.words, bounds)
     seeds = np.concatenate([[0], np.cumsum(exclusive, dtype=np.int64)])
     return Worth(
@@ -64,6 +71,15 @@ def worth_of(index: Index, bits: NDArray[np.float32]) -> Worth:
         field_bits(index.sequences, bits),
         seeds[bounds[:, 3]] - seeds[bounds[:, 1]],
     )
+
+
+@kernel
+def _mark_usable(first, posting_item, posting_position, bounds, usable):  # type: ignore[no-untyped-def]
+    for seed in range(len(first) - 1):
+        if first[seed + 1] - first[seed] <= MAX_POSTINGS:
+            for posting in range(first[seed], first[seed + 1]):
+                at = bounds[posting_item[posting], 0] + posting_position[posting]
+                usable[at : at + RUN_WORDS] = True
 
 
 def clusters_of(

@@ -29,7 +29,7 @@ _CLASS_MEANING = {
     "question": "the question",
     "answer": "the answer alone",
     "near": "an edited copy",
-    "partial": "part of the question (not counted)",
+    "partial": "one part of the item (not counted)",
     "source": "shared source text (not counted)",
 }
 

@@ -5,8 +5,8 @@ Classes, first that fits:
 * ``qa``: the question (four fifths of its bits) with the answer in it or within 50 words of it;
 * ``question``: the question;
 * ``answer``: the answer (four fifths of its bits) without the question;
-* ``near``: enough of question and answer together to be an edited copy;
-* ``partial``: an unbroken run that holds a third of the question or more;
+* ``near``: an edited copy: enough of question and answer, most of it or in several pieces;
+* ``partial``: one unbroken part of the item: a half of it, or a name or quotation in it;
 * ``source``: text that item and document both come from: the passage, even where the question is
   a sentence of it, or a run outside the question.
 
@@ -28,6 +28,8 @@ DIRTY: frozenset[str] = frozenset({"qa", "question", "answer", "near"})
 
 _WHOLE = 0.8
 """Covered share of a field that counts as all of it."""
+_MOST = 0.65
+"""Covered share above which even one unbroken part is a copy."""
 _PART = 1 / 3
 _PASSAGE_RUN = 13
 _TINY = 1e-6
@@ -76,13 +78,15 @@ def classify(clusters: NDArray[np.void], worth: Worth, rules: AuditRules) -> NDA
     copied &= ~explained
     long_run &= ~explained
     called = copied | long_run
+    # An edited copy is broken by its edits; one unbroken part may be a name or a quotation.
+    pieces = 1 + (clusters["end_word"] - clusters["first_word"] > clusters["run"])
     whole = called & (of_question >= _WHOLE)
     conditions = [
         whole & (of_answer >= _WHOLE) & (answer > 0),
         whole,
         called & (of_answer >= _WHOLE) & (of_question < 0.5) & (answer >= rules.min_bits),
-        copied,
-        long_run & (of_question >= _PART),
+        copied & ((np.maximum(of_question, of_both) >= _MOST) | (pieces > 1)),
+        copied | (long_run & (of_question >= _PART)),
         long_run | shared,
     ]
     return np.select(conditions, list(range(len(CLASSES))), -1).astype(np.int8)

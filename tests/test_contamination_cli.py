@@ -1,0 +1,60 @@
+"""`tally audit` as a user runs it: a process of its own, files, table, errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+QUESTION = "Which pigment in the leaves of a maple absorbs mostly violet and orange light?"
+
+
+def tally(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "contamination", "audit", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, str]:
+    text, items = tmp_path / "text.jsonl", tmp_path / "items.jsonl"
+    text.write_text(json.dumps({"text": f"Before.\n{QUESTION} Chlorophyll.\nAfter."}))
+    items.write_text(json.dumps({"prompt": QUESTION, "answer": "chlorophyll"}))
+    return text, f"mine={items}?question=prompt"
+
+
+def test_an_audit_writes_its_files_and_names_them_last(files: tuple[Path, str]) -> None:
+    text, spec = files
+    result = tally(text, "-b", spec)
+    assert result.returncode == 0, result.stderr
+    folder = text.with_name("text.jsonl.audit")
+    names = ["audit.json", "matches.parquet", "audit.md", "audit.html"]
+    assert result.stdout.splitlines()[-4:] == [str(folder / name) for name in names]
+    assert "1 of 1 items found in 1 of 1 documents" in result.stdout
+    facts = json.loads((folder / "audit.json").read_text())
+    assert facts["schema_version"] == 1
+    assert facts["totals"]["items_by_class"]["qa"] == 1
+    assert json.loads((folder / "audit_log.json").read_text())["scan_mb_per_s"] > 0
+    assert "| mine (items) | 1 | 1 | 100.00% | 1 |" in (folder / "audit.md").read_text()
+
+
+def test_a_dry_run_writes_nothing(files: tuple[Path, str]) -> None:
+    text, spec = files
+    result = tally(text, "-b", spec, "--dry-run")
+    assert "mine (items): 1 items" in result.stdout
+    assert not text.with_name("text.jsonl.audit").exists()
+
+
+def test_mistakes_are_one_line_without_traceback(files: tuple[Path, str]) -> None:
+    text, spec = files
+    for arguments, message in [
+        ((text, "-b", "olmo:pica"), "did you mean olmo:piqa?"),
+        ((text.with_name("no"), "-b", spec), "no such file or directory"),
+        ((text, "-b", spec, "--run", text), "audit the dataset, not text"),
+        ((text, "-b", spec, "--step", 3), "name it with --run RUN"),
+    ]:
+        result = tally(*arguments)
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
