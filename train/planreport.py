@@ -171,10 +171,19 @@ def _source_table(result: PlanReport) -> Table:
 
 
 def _hardware_table(result: PlanReport) -> Table:
-    table = Table("one device", "hours", "basis")
+    table = Table("one device", "time", "basis")
     for row in result.hardware:
-        hours = f"{row.hours_low:.3g}"
+        time = duration(row.hours_low)
         if row.hours_high != row.hours_low:
-            hours += f" to {row.hours_high:.3g}"
-        table.add_row(row.device, hours, row.basis)
+            time += f" to {duration(row.hours_high)}"
+        table.add_row(row.device, time, row.basis)
     return table
+
+
+def duration(hours: float) -> str:
+    """Hours in the unit in which they are read most easily: '0.2 s', '35 min', '9.4 h'."""
+    for unit, per_hour in (("s", 3600), ("min", 60)):
+        value = hours * per_hour
+        if value < 120:
+            return f"{value:.2g} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{hours:,.1f} h"
