@@ -206,3 +206,10 @@ def test_chart_pieces() -> None:
     svg = chart([Series("a", "strong", [0, 1], [5.0, 4.0])], "steps", "loss", 380)
     assert svg.count("<polyline") == 2  # the line and its legend
     assert 'viewBox="0 0 380 300"' in svg
+
+
+def test_results_of_two_checkpoints_do_not_make_a_card(run_dir: Path) -> None:
+    model = {"step": 10, "weights_blake3": "of an older checkpoint"}
+    (run_dir / "eval" / "copa.json").write_text(json.dumps(RESULT | {"model": model}))
+    with pytest.raises(TrainError, match=r"eval/copa\.json \(step 10\)"):
+        write_card(run_dir)

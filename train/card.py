@@ -70,6 +70,7 @@ def write_card(run_dir: Path, audit: Path | None = None) -> Path:
 def render(run_dir: Path, audit: Path | None = None) -> Rendered:
     """The card's files as the run's files give them now; the same files give the same text."""
     evidence = Evidence(find_roots(run_dir, audit))
+    _check_same_model(run_dir)
     card = build_card(evidence, run_dir.resolve().name)
     figures = [b for s in card.sections for b in s.blocks if isinstance(b, Figure)]
     names = {figure.wide: f"curve-{number}.svg" for number, figure in enumerate(figures, start=1)}
@@ -106,6 +107,21 @@ def _check_audit(audit: Path, dataset_ids: set[str]) -> None:
         raise TrainError(
             f"{path}: an audit of dataset {audited}, the run was trained on "
             f"{', '.join(sorted(dataset_ids))}; give the audit of that dataset"
+        )
+
+
+def _check_same_model(run_dir: Path) -> None:
+    """A card describes one model: results of different checkpoints must not stand together."""
+    found: dict[str, list[str]] = {}
+    for path in [*sorted((run_dir / "eval").glob("*.json")), run_dir / "export" / "export.json"]:
+        if path.is_file() and (model := json.loads(path.read_bytes()).get("model")):
+            name = f"{path.relative_to(run_dir)} (step {model['step']})"
+            found.setdefault(model["weights_blake3"], []).append(name)
+    if len(found) > 1:
+        groups = "; ".join(", ".join(names) for names in found.values())
+        raise TrainError(
+            f"{run_dir}: results of different checkpoints: {groups}. Run `tally eval`, `generate` "
+            "and `export` again on one of them, or delete what is out of date"
         )
 
 

@@ -24,6 +24,7 @@ from train.process import prepare_process
 
 if TYPE_CHECKING:  # torch takes a second to import
     from train.model import Decoder
+    from train.tasks import TaskData
 
 RESULT_FORMAT = 1
 _PACKAGES = ("lm-eval", "torch", "tokenizers", "datasets", "numpy")
@@ -121,25 +122,25 @@ def evaluate_run(
         The content of each task's result file.
     """
     prepare_process()
+    from train.tasks import find_data
+
+    items = [find_data(task, data, cache) for task in dict.fromkeys(tasks)]
     subject = load_subject(run_dir, step)
     return [
-        _evaluate_task(run_dir / "eval", task, subject, settings, cache, data, batch_size)
-        for task in dict.fromkeys(tasks)
+        _evaluate_task(run_dir / "eval", found, subject, settings, cache, batch_size)
+        for found in items
     ]
 
 
 def _evaluate_task(
     folder: Path,
-    task: str,
+    items: "TaskData",
     subject: Subject,
     settings: EvalSettings,
     cache: Path,
-    data: Path | None,
     batch_size: int,
 ) -> dict[str, Any]:
-    from train.tasks import find_data
-
-    items = find_data(task, data, cache)
+    task = items.task
     identity = {
         "format": RESULT_FORMAT,
         "task": task,
@@ -153,7 +154,7 @@ def _evaluate_task(
     if finished is not None:
         console.print(f"{task}: reused {path}")
         return finished
-    scores = _score(task, items, subject, settings, cache, batch_size)
+    scores = _score(items, subject, settings, cache, batch_size)
     result: dict[str, Any] = identity | scores
     samples = result.pop("samples")
     result["samples"] = _write_samples(folder / f"{task}.samples.jsonl", samples)
@@ -175,12 +176,14 @@ def _finished(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def _score(
-    task: str, items: Any, subject: Subject, settings: EvalSettings, cache: Path, batch_size: int
+    items: "TaskData", subject: Subject, settings: EvalSettings, cache: Path, batch_size: int
 ) -> dict[str, Any]:
     from lm_eval import simple_evaluate
 
     from train.lm_adapter import DecoderLM
     from train.tasks import build_task, task_manager
+
+    task = items.task
 
     adapter = DecoderLM(
         subject.model, subject.tokenizer, subject.eos_id, batch_size, settings.separator_first
