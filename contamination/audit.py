@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.audit import AuditRules
-from configs.terminal import progress
+from configs.terminal import console, progress
 from contamination.clusters import clusters_of, worth_of
 from contamination.corpus import Corpus, Piece
 from contamination.exposure import RunHistory
@@ -89,8 +89,9 @@ def run_audit(
         workers: threads of the scan; the result does not depend on it.
         history: the run whose exposure to the findings is counted.
     """
-    index = cached_index(benchmarks, cache)
-    vocabulary = vocabulary_of(index.sequences)
+    with console.status("indexing benchmarks (the first audit also compiles its kernels)"):
+        index = cached_index(benchmarks, cache)
+        vocabulary = vocabulary_of(index.sequences)
     scanner = Scanner(index, vocabulary, work, workers)
     start = time.perf_counter()
     scanned = scanner.run(corpus)

@@ -65,7 +65,8 @@ def audit(
     if step is not None and run is None:
         raise AuditError("--step counts the steps of a run; name it with --run RUN")
     corpus = open_corpus(data, text_column)
-    sets = load_benchmarks(benchmarks)
+    with console.status("reading benchmarks (olmo: sets are fetched at first use, 86 MB)"):
+        sets = load_benchmarks(benchmarks)
     history = _history(corpus, run, step)
     folder = output or data.with_name(f"{data.name}.audit")
     if dry_run:

@@ -76,10 +76,7 @@ class DatasetCorpus:
                 f"{stream.source}/{stream.split}: a document does not end with EOS; "
                 "run `tally verify` on the dataset"
             )
-        keep = np.ones(len(tokens), np.bool_)
-        keep[ends] = False
-        kept = bounds - bounds[0] - np.arange(len(bounds))
-        return Batch(*self._table.decode(tokens[keep], kept))
+        return Batch(*self._table.decode(tokens, bounds[:-1] - bounds[0], ends))
 
     def documents(self, piece: Piece, wanted: Sequence[int]) -> Iterator[tuple[int, Document]]:
         """Documents with their text, origin and token positions."""
@@ -90,7 +87,7 @@ class DatasetCorpus:
     def _document(self, shard: _Shard, piece: Piece, row: dict[str, Any]) -> Document:
         start, count = int(row["token_start"]), int(row["token_count"])
         tokens = np.asarray(shard.stream.tokens(start, start + count - 1))
-        data, _ = self._table.decode(tokens, np.array([0, len(tokens)]))
+        data, _ = self._table.decode(tokens, np.array([0]), np.array([len(tokens)]))
         return Document(
             text=data.tobytes(),
             doc_id=row["doc_id"],

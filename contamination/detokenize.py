@@ -40,12 +40,14 @@ class ByteTable:
         ends -= self._dropped(tokens)
         return ends
 
-    def decode(self, tokens: NDArray[Any], bounds: NDArray[np.int64]) -> Any:
-        """Bytes and offsets of documents ``tokens[bounds[d]:bounds[d + 1]]``."""
-        sizes = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[tokens])])
-        data = np.empty(int(sizes[-1]), np.uint8)
-        _decode(tokens, self.data, self.offsets, data)
-        offsets = sizes[bounds].astype(np.int64)
+    def decode(
+        self, tokens: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Bytes and offsets of documents ``tokens[starts[d]:stops[d]]``."""
+        offsets = np.zeros(len(starts) + 1, np.int64)
+        _measure(tokens, starts, stops, self.offsets, offsets)
+        data = np.empty(int(offsets[-1]), np.uint8)
+        _decode(tokens, starts, stops, self.data, self.offsets, data, offsets)
         return (data, offsets) if not self.strip_space else _strip(data, offsets)
 
     def _dropped(self, tokens: NDArray[Any]) -> int:
@@ -104,15 +106,29 @@ def _byte_level_alphabet() -> dict[str, int]:
 
 
 @kernel
-def _decode(tokens, pieces, offsets, out):  # type: ignore[no-untyped-def]
-    at = 0
-    for token in tokens:
-        for k in range(offsets[token], offsets[token + 1]):
-            out[at] = pieces[k]
-            at += 1
+def _measure(tokens, starts, stops, pieces, out):  # type: ignore[no-untyped-def]
+    """Where each document's bytes begin, and the end of the last."""
+    for document in range(len(starts)):
+        size = 0
+        for k in range(starts[document], stops[document]):
+            size += pieces[tokens[k] + 1] - pieces[tokens[k]]
+        out[document + 1] = out[document] + size
 
 
-def _strip(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Any:
+@kernel
+def _decode(tokens, starts, stops, data, pieces, out, offsets):  # type: ignore[no-untyped-def]
+    for document in range(len(starts)):
+        at = offsets[document]
+        for k in range(starts[document], stops[document]):
+            for byte in range(pieces[tokens[k]], pieces[tokens[k] + 1]):
+                out[at] = data[byte]
+                at += 1
+
+
+def _strip(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Drops the space that sentencepiece puts before a document."""
     first = offsets[:-1][np.diff(offsets) > 0]
     keep = np.ones(len(data), np.bool_)
     keep[first[data[first] == ord(" ")]] = False

@@ -167,7 +167,8 @@ def _extract(side: _Side, limit: int) -> list[Segment]:
     room = limit - 2  # the ellipses
     low = max(0, start - max(_CONTEXT_BYTES, (room - (end - start)) // 2))
     low = max(0, min(low, len(side.data) - room))
-    low = side.data.find(b" ", low, start) + 1 if low else 0  # begin with a whole word
+    while 0 < low < start and not side.data[low - 1 : low].isspace():
+        low += 1  # begin with a whole word
     high = min(len(side.data), low + room)
     segments = [Segment("\u2026", False)] if low else []
     at = low

@@ -122,7 +122,7 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _table(facts: dict[str, Any]) -> str:
-    head = ["Benchmark", "Items", "Found", "Share", "Docs", *CLASSES, "Decoys", "Too short"]
+    head = ["Benchmark", "Items", "Found", "Share", "Docs", *CLASSES, "Decoys", "Too<br>short"]
     head += ["Recall,<br>verbatim", "Recall,<br>edited"]
     head += ["Trained on", "Exposures"] if facts["run"] else []
     rows = "".join(_table_row(b, bool(facts["run"])) for b in facts["benchmarks"])
@@ -234,7 +234,7 @@ def _card(group: Sequence[Finding]) -> str:
 
 def _strength(finding: Finding) -> str:
     bits = finding.bits + finding.passage_bits
-    parts = [f"{bits:.0f} bits", f"longest run {finding.run} words"]
+    parts = [f"{bits:,.0f} bits", f"longest run {finding.run} words"]
     parts.append(f"question {finding.question_coverage:.0%}")
     if finding.item.answer:
         parts.append(f"answer {finding.answer_coverage:.0%}")

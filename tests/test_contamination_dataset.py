@@ -167,7 +167,7 @@ def test_byte_tables_decode_like_real_tokenizers(name: str) -> None:
     ]
     for text in texts:
         ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.uint32)
-        data, offsets = table.decode(ids, np.array([0, len(ids)]))
+        data, offsets = table.decode(ids, np.array([0]), np.array([len(ids)]))
         assert data.tobytes() == tokenizer.decode(ids.tolist(), skip_special_tokens=False).encode()
         if len(ids):
             assert table.ends(ids)[-1] == offsets[-1] == len(data)
