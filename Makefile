@@ -17,8 +17,6 @@ setup: $(READY) ## Create .venv and install everything
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "TallyLM needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@command -v c++ >/dev/null || command -v g++ >/dev/null || \
-	  { echo "TallyLM needs a C++ compiler (DeepSpeed builds a small CPU op); install g++ or clang++"; exit 1; }
 	@echo "installing into $(VENV) (a few minutes, about 2 GB)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_EXTRA) -c constraints.txt -e '.[dev]'

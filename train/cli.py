@@ -37,7 +37,7 @@ def train_command(
 ) -> None:
     """Train a model; goes on from the newest checkpoint where there is one."""
     from train.checkpoint import latest_checkpoint
-    from train.launch import EXIT_STOPPED, choose_place, launch
+    from train.launch import EXIT_STOPPED, announce_compile, choose_place, launch
     from train.planreport import print_report, report
     from train.run_dir import check_ranks, exclusive, plan_run, prepare
 
@@ -57,6 +57,7 @@ def train_command(
     if done and done.step >= last:
         console.print(f"{done.step} of {plan.num_steps} steps are done already: {run_dir}")
         return
+    announce_compile(config.engine)
     code = launch(run_dir, place, stop_after)
     done = latest_checkpoint(run_dir)
     if code != EXIT_STOPPED and (done is None or done.step < last):

@@ -5,6 +5,7 @@ the ranks to save and leave through a file in RUN, which works wherever the rank
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from configs.terminal import console
-from configs.train import LaunchConfig
+from configs.train import EngineConfig, LaunchConfig
 from train.errors import TrainError
 from train.run_dir import STOP_NAME
 
@@ -61,6 +62,23 @@ def choose_place(wanted: LaunchConfig, ranks: int | None, gpus: int | None) -> P
             "on the CPU with --ranks"
         )
     return place
+
+
+def announce_compile(engine: EngineConfig) -> None:
+    """Say that the first step will take long, or that it cannot be compiled here.
+
+    Raises:
+        TrainError: `engine.compile` is on and there is no C++ compiler.
+    """
+    if not engine.compile:
+        return
+    names = [os.environ.get("CXX"), "c++", "g++", "clang++"]
+    if not any(name and shutil.which(name) for name in names):
+        raise TrainError(
+            "engine.compile is on and there is no C++ compiler (c++, g++ or clang++, or the one "
+            "that CXX names); install one, or set engine.compile=false"
+        )
+    console.print("engine.compile is on: the first step compiles the model, a minute or more")
 
 
 def launch(run_dir: Path, place: Place, stop_after: int | None) -> int:
