@@ -27,6 +27,11 @@ from train.facts import Evidence, Fact
 RECEIPTS_NAME = "receipts.json"
 _RECEIPT_FORMAT = 1
 PAGES = ("README.md", "card.html")
+_FOOTER = (
+    "Every figure on this page was read from a file of the run, the dataset or the audit; point "
+    "at one to see which. card/receipts.json lists them all, `tally card RUN --verify` reads them "
+    "again."
+)
 
 
 @dataclass(frozen=True)
@@ -142,11 +147,13 @@ def build_card(evidence: Evidence, fallback_name: str) -> Card:
         card_data.limits(evidence, in_part),
     ]
     return Card(
+        kicker="Model card",
         title=str(evidence.raw("run/config.yaml", "/name") or fallback_name),
         summary=_summary(evidence),
         tiles=card_results.tiles(evidence),
         sections=tuple(found for found in sections if found is not None),
         scores=scores,
+        footer=_FOOTER,
     )
 
 

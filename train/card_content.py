@@ -96,11 +96,14 @@ class Score:
 class Card:
     """The whole card."""
 
+    kicker: str
+    """What kind of page it is."""
     title: str
     summary: Line
     tiles: tuple[Tile, ...]
     sections: tuple[Section, ...]
     scores: tuple[Score, ...]
+    footer: str
 
 
 def line(*pieces: Piece | None) -> Line | None:

@@ -196,7 +196,7 @@ def scores(evidence: Evidence) -> tuple[Score, ...]:
         metric = evidence.raw(file, "/headline")
         value = evidence.fact(file, f"/metrics/{metric}/value", "float4")
         if value is not None:
-            partial = evidence.raw(file, "/settings/limit") is not None
+            partial = evidence.raw(file, "/items/scored") != evidence.raw(file, "/items/in_split")
             split = str(evidence.raw(file, "/data/split"))
             found.append(Score(task, split, metric, value, partial))
     return tuple(found)

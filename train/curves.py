@@ -15,7 +15,8 @@ STANDALONE_STYLE = """<style>
  text{font:12px system-ui,sans-serif;fill:#57606a} .grid{stroke:#8884;stroke-width:1}
  polyline{fill:none;stroke-linejoin:round} .faint{stroke:#0969da55;stroke-width:1}
  .strong{stroke:#0969da;stroke-width:2} .points{fill:#bc4c00} .level{stroke:#8250df;
- stroke-width:1.5;stroke-dasharray:5 4}
+ stroke-width:1.5;stroke-dasharray:5 4} .tone1{stroke:#bc4c00} .tone2{stroke:#1a7f37}
+ .tone3{stroke:#8250df} .tone4{stroke:#bf3989} .tone5{stroke:#6e7781}
 </style>"""
 
 
@@ -27,6 +28,13 @@ class Series:
     kind: Literal["faint", "strong", "points", "level"]
     xs: Sequence[float]
     ys: Sequence[float]
+    tone: int = 0
+    """Which of the page's six line colours."""
+
+    @property
+    def css(self) -> str:
+        """Classes of the drawn element."""
+        return f"{self.kind} tone{self.tone % 6}" if self.tone else self.kind
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def _draw(series: Series, frame: _Frame) -> str:
     if series.kind == "points":
         return "".join(f'<circle class="points" cx="{x}" cy="{y}" r="3"/>' for x, y in spots)
     joined = " ".join(f"{x},{y}" for x, y in spots)
-    return f'<polyline class="{series.kind}" points="{joined}"/>'
+    return f'<polyline class="{series.css}" points="{joined}"/>'
 
 
 def _legend(series: Sequence[Series], width: int) -> tuple[list[str], float]:
@@ -129,7 +137,7 @@ def _legend(series: Sequence[Series], width: int) -> tuple[list[str], float]:
             parts.append(f'<circle class="points" cx="{x + 8}" cy="{y}" r="3"/>')
         else:
             points = f"{x},{y} {x + 16},{y}"
-            parts.append(f'<polyline class="{item.kind}" points="{points}"/>')
+            parts.append(f'<polyline class="{item.css}" points="{points}"/>')
         parts.append(_text(x + 21, y + 4, item.name, "start"))
         x += length
     return parts, y + 18.0

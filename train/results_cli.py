@@ -136,6 +136,19 @@ def card_command(
     console.print(f"{run_dir / 'card'}: every fact is still what its receipt says")
 
 
+@app.command("compare")
+def compare_command(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two runs or more.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the comparison.")
+    ] = Path("comparison"),
+) -> None:
+    """Show runs side by side: scores, curves, and which settings differ."""
+    from train.compare import compare_runs
+
+    console.print(f"wrote {compare_runs(run_dirs, output) / 'comparison.html'}")
+
+
 def cache_directory() -> Path:
     import os
 
