@@ -15,7 +15,7 @@ from typing import Any
 
 from contamination.evidence import Segment
 from contamination.findings import Finding
-from contamination.report import recall
+from contamination.report import percent, recall
 from contamination.rules import CLASSES
 
 MAX_CARDS = 500
@@ -131,14 +131,14 @@ def _table(facts: dict[str, Any]) -> str:
 
 
 def _table_row(benchmark: dict[str, Any], run: bool) -> str:
-    share = benchmark["dirty_items"] / max(1, benchmark["items"])
+    found = benchmark["dirty_items"]
     numbers = [benchmark["items_by_class"][name] for name in CLASSES]
     numbers += [benchmark["decoy_places"], benchmark["unauditable_items"]]
     cells = [
         f"<td>{_escape(benchmark['name'])} <span class='note'>{_escape(benchmark['split'])}</span>",
         f"<td>{benchmark['items']:,}",
-        f"<td><b>{benchmark['dirty_items']:,}</b>" if share else _count(0),
-        f"<td>{share:.2%}" if share else '<td class="zero">–',
+        f"<td><b>{found:,}</b>" if found else _count(0),
+        f"<td>{_escape(percent(benchmark))}" if found else '<td class="zero">–',
         _count(benchmark["dirty_documents"]),
         *(_count(number) for number in numbers),
         f"<td>{recall([benchmark], 'verbatim'):.0%}",
@@ -262,7 +262,7 @@ def _provenance(finding: Finding) -> str:
         shard = _escape(document.shard)
         parts.append(f"{shard} tokens {finding.token_start:,}–{finding.token_end:,} of the stream")
     if exposure is not None and exposure.times + exposure.partial_times:
-        times = f"trained on {exposure.times:,} times"
+        times = f"trained on {exposure.times:,} {'time' if exposure.times == 1 else 'times'}"
         partly = f" and {exposure.partial_times:,} times in part" if exposure.partial_times else ""
         parts.append(f"{times}{partly}, steps {exposure.first_step}–{exposure.last_step}")
     elif exposure is not None:

@@ -210,28 +210,35 @@ def _paragraph(facts: dict[str, Any]) -> str:
     too_short = sum(benchmark["unauditable_items"] for benchmark in sets)
     chance = sum(benchmark["decoy_places"] for benchmark in sets)
     text = (
-        f"The data ({corpus['documents']:,} documents, {corpus['words']:,} words, "
-        f"`{corpus['digest'][:12]}`) was compared with {totals['items']:,} items of {len(sets)} "
-        f"benchmarks. {totals['dirty_items']:,} items ({_percent(totals)}) occur in it as "
-        f"question, answer or near copy, in {totals['dirty_documents']:,} documents. "
-        f"As many decoys as items were looked for too and found in {chance:,} places, so at least "
-        f"that many of the {totals['dirty_places']:,} places are chance. "
+        f"The data ({_count(corpus['documents'], 'document')}, {corpus['words']:,} words, "
+        f"`{corpus['digest'][:12]}`) was compared with {_count(totals['items'], 'item')} of "
+        f"{_count(len(sets), 'benchmark')}. Found as question, answer or near copy: "
+        f"{_count(totals['dirty_items'], 'item')} ({percent(totals)}), in "
+        f"{_count(totals['dirty_documents'], 'document')}. As many decoys as items were looked for "
+        f"too and found in {_count(chance, 'place')}, so of the "
+        f"{_count(totals['dirty_places'], 'place')} at least that many are chance. "
         f"Of items planted for a test, {recall(sets, 'verbatim'):.0%} were found verbatim and "
         f"{recall(sets, '1 word in 10 replaced'):.0%} with one word in ten replaced. "
-        f"{too_short:,} items are too short to be audited."
+        f"Too short to be audited: {_count(too_short, 'item')}."
     )
     if facts["run"]:
         text += (
             f" Up to step {facts['run']['steps']:,} the run trained on "
-            f"{totals['dirty_items_trained_on']:,} of the items found ({totals['exposures']:,} "
-            f"exposures); {totals['dirty_items_never_trained_on']:,} are present but were never "
-            "trained on."
+            f"{_count(totals['dirty_items_trained_on'], 'item')} of those found "
+            f"({_count(totals['exposures'], 'exposure')}); present but never trained on: "
+            f"{_count(totals['dirty_items_never_trained_on'], 'item')}."
         )
     return text
 
 
-def _percent(totals: dict[str, Any]) -> str:
-    return f"{totals['dirty_items'] / max(1, totals['items']):.2%}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def percent(totals: dict[str, Any]) -> str:
+    """Share of the items that are dirty; a finding never rounds to nothing."""
+    share = totals["dirty_items"] / max(1, totals["items"])
+    return "<0.01%" if 0 < share < 0.0001 else f"{share:.2%}"
 
 
 def _table(facts: dict[str, Any]) -> list[str]:
@@ -241,7 +248,7 @@ def _table(facts: dict[str, Any]) -> list[str]:
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for benchmark in facts["benchmarks"]:
         row = [f"{benchmark['name']} ({benchmark['split']})", benchmark["items"]]
-        row += [benchmark["dirty_items"], _percent(benchmark)]
+        row += [benchmark["dirty_items"], percent(benchmark)]
         row += [benchmark["items_by_class"][name] for name in CLASSES]
         row += [benchmark["dirty_documents"], benchmark["unauditable_items"]]
         row += [benchmark["decoy_places"]]
