@@ -58,9 +58,9 @@ def audit(
     from configs.terminal import console
     from contamination.audit import run_audit
     from contamination.benchmarks import load_benchmarks
-    from contamination.cache import cache_directory
     from contamination.corpus import open_corpus
     from contamination.write import write_reports
+    from shards.cache import cache_directory
 
     if step is not None and run is None:
         raise AuditError("--step counts the steps of a run; name it with --run RUN")

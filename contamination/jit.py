@@ -12,7 +12,7 @@ from typing import Any
 import numba
 from blake3 import blake3
 
-from contamination.cache import cache_directory
+from shards.cache import cache_directory
 
 
 def _sources_digest() -> str:

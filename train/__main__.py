@@ -2,6 +2,9 @@
 
 from configs.terminal import main
 from train.cli import app
+from train.results_cli import app as results_app
+
+app.registered_commands += results_app.registered_commands
 
 if __name__ == "__main__":
     main(app)

