@@ -74,10 +74,9 @@ def _training(out: Path) -> Iterator[Row]:
 
 
 def _results(out: Path) -> Iterator[Row]:
-    for path in sorted((out / "run" / "eval").glob("*.json")):
-        result = _json(path)
-        if path.name == "heldout.json":
-            continue
+    for result in map(_json, sorted((out / "run" / "eval").glob("*.json"))):
+        if "metrics" not in result:
+            continue  # held-out text and generations
         score = result["metrics"][result["headline"]]
         items = f"first {result['items']['scored']} of {result['items']['in_split']:,} items"
         chance = f"chance {result['chance']:.3f}"
