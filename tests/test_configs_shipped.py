@@ -9,7 +9,7 @@ from configs.loading import load
 from configs.train import TrainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-SCHEMAS = {"build.yaml": BuildConfig, "train.yaml": TrainConfig}
+SCHEMAS: dict[str, type[BuildConfig] | type[TrainConfig]] = {"build.yaml": BuildConfig, "train.yaml": TrainConfig}
 
 
 @pytest.mark.parametrize(

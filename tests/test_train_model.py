@@ -81,6 +81,7 @@ def as_llama(model: Decoder) -> LlamaForCausalLM:
 def test_logits_equal_llama(shape: dict[str, object]) -> None:
     model = Decoder(model_config(**shape, init_std=0.3))
     model.initialise(seed=1)
+    torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if name.endswith("norm.weight"):  # norms that are not all ones, or a mix-up would not show
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
@@ -88,7 +89,8 @@ def test_logits_equal_llama(shape: dict[str, object]) -> None:
     with torch.no_grad():
         ours, theirs = model(tokens), as_llama(model)(tokens).logits
     assert ours.std() > 1
-    torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
+    # float32 sums in another order: relative to the largest logit
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-6 * float(theirs.abs().max()))
 
 
 def test_logits_do_not_see_the_future() -> None:
