@@ -60,18 +60,28 @@ class DocstringsSource(_Source):
     """Folders by name, at any depth, that are not read: tests hold code, little prose."""
 
 
-class _Table(_Source):
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files or glob patterns, relative to the current directory; read in this order, the
-    matches of one pattern sorted."""
-    text: str = "text"
-    """Column or key of the text."""
+class _Rows(_Source):
+    text: str | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
+    """Column or key of the text; of several, what is not empty is put together by `joiner`."""
+    joiner: str = "\n\n"
+    """Stands between the texts of several columns."""
     id: str | None = None
     """Column of the document id; without one, ids are `<file>#<row>`."""
     url: str | None = None
     """Column of the address the text came from."""
     id_prefix: str = ""
     """Put before every id, where ids of two sources would collide."""
+    min_scores: dict[str, float] = Field(default={})
+    """Columns of numbers and the least that is kept; a row below, or without a number, is
+    dropped as `low_<column>`."""
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    """Only so many rows of every file are read, from its start."""
+
+
+class _Table(_Rows):
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Files or glob patterns, relative to the current directory; read in this order, the
+    matches of one pattern sorted."""
 
 
 class JsonlSource(_Table):
@@ -86,8 +96,26 @@ class ParquetSource(_Table):
     kind: Literal["parquet"]
 
 
+class HubSource(_Rows):
+    """Files of a dataset repository on the Hugging Face Hub, downloaded once and then local."""
+
+    kind: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
+    """The repository, as `owner/name`."""
+    revision: Annotated[str, Field(min_length=1)] = "main"
+    """Branch, tag or commit; the build writes down which commit that is, and stays with it."""
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Patterns of paths in the repository, where `*` also stands for slashes; read in this
+    order, the matches of one pattern sorted."""
+    format: Literal["parquet", "jsonl"]
+    """What the files are; JSON lines may be compressed (.gz, .zst)."""
+    max_files: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many of the files."""
+
+
 Source = Annotated[
-    WheelSource | DocstringsSource | JsonlSource | ParquetSource, Field(discriminator="kind")
+    WheelSource | DocstringsSource | JsonlSource | ParquetSource | HubSource,
+    Field(discriminator="kind"),
 ]
 
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from configs.build import BuildConfig
+from configs.build import BuildConfig, HubSource
 from configs.terminal import console
-from pipeline import bpe, funnel
+from pipeline import bpe, funnel, hub
 from pipeline.documents import task_file
 from pipeline.errors import BuildError
 from pipeline.executor import worker_pool
@@ -67,7 +67,9 @@ def build(
     """
     work = output.with_name(f"{output.name}.work")
     with _explained(work), nullcontext() if dry_run else locked(work):
-        sources = {name: resolve(name, spec) for name, spec in config.sources.items()}
+        sources = _resolved(config, output, work)
+        if not dry_run:
+            _keep_pins(sources, work)
         planner = Planner(config, sources, work)
         plan = planner.plan()
         finished = _finished(output, planner)
@@ -81,6 +83,17 @@ def build(
         manifest = _publish(plan, planner, output)
         write_json_atomic(work / _LOG, {"seconds": times, "workers": workers})
         return Built(output, manifest, reused=False)
+
+
+def _resolved(config: BuildConfig, output: Path, work: Path) -> dict[str, ResolvedSource]:
+    known = hub.known_pins(output, work, config.sources)
+    return {name: resolve(name, spec, known.get(name)) for name, spec in config.sources.items()}
+
+
+def _keep_pins(sources: dict[str, ResolvedSource], work: Path) -> None:
+    for name, source in sources.items():
+        if isinstance(source.spec, HubSource):
+            hub.save_pin(hub.pins_path(work, name), source.spec, source.pin)
 
 
 @contextmanager

@@ -38,8 +38,9 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     try:
         yield pool
     except BaseException:
+        processes = list((pool._processes or {}).values())  # shutdown forgets them
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):
+        for process in processes:
             process.terminate()
         raise
     pool.shutdown()

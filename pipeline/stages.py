@@ -25,7 +25,8 @@ from shards.atomic import write_json_atomic
 from shards.hashing import blake3_json
 
 _DONE = "done.json"
-_LOGS = "datatrove"
+LOGS = "datatrove"
+"""Folder of a stage that datatrove keeps its markers, statistics and logs in."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Stage:
         """`done`, `n of m tasks done` or `to do`."""
         if self.facts() is not None:
             return "done"
-        finished = len(list((self.directory / _LOGS / "completions").glob("*")))
+        finished = len(list((self.directory / LOGS / "completions").glob("*")))
         if finished and not (self.directory / _DONE).exists():
             return f"{finished} of {self.num_tasks} tasks done"
         return "to do"
@@ -79,7 +80,7 @@ class Stage:
         return facts
 
     def _run_tasks(self, pool: ProcessPoolExecutor | None) -> None:
-        executor = StageExecutor(self.steps(self.directory), self.num_tasks, self.directory / _LOGS)
+        executor = StageExecutor(self.steps(self.directory), self.num_tasks, self.directory / LOGS)
         weights = self.weights()
         with progress(self.name, sum(weights), "MB") as bar:
             todo = set(executor.get_incomplete_ranks())
@@ -107,4 +108,4 @@ def _sizes(directory: Path) -> dict[str, int]:
 
 
 def _is_output(name: str) -> bool:
-    return name != _DONE and not name.startswith(f"{_LOGS}/") and not name.endswith(".tmp")
+    return name != _DONE and not name.startswith(f"{LOGS}/") and not name.endswith(".tmp")

@@ -1,16 +1,17 @@
 """JSON lines and Parquet files as documents, through datatrove's readers.
 
 datatrove skips what it cannot read and numbers only what is left. Here every row is a document
-with the number it has in its file: rows without text and lines that are no JSON come out marked
-with a reason, and are counted in the funnel instead of vanishing.
+with the number it has in its file: rows without text, rows below a score and lines that are no
+JSON come out marked with a reason, and are counted in the funnel instead of vanishing.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 import pyarrow.parquet as pq
@@ -20,15 +21,26 @@ from datatrove.pipeline.readers import JsonlReader, ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
 from zstandard import ZstdDecompressor
 
-from configs.build import JsonlSource, ParquetSource
+from configs.build import HubSource, JsonlSource, ParquetSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
+
+Rows = HubSource | JsonlSource | ParquetSource
+"""Sources whose files hold one document a row."""
+
+
+class InputFile(NamedTuple):
+    """A file to read, and what documents say it is."""
+
+    path: str
+    name: str
+    """The same on every machine, wherever the file lies."""
 
 
 class _EveryRow(BaseDiskReader):
     """What both readers share: one file a task, one document a row."""
 
-    def __init__(self, files: list[str], spec: JsonlSource | ParquetSource) -> None:
+    def __init__(self, files: Sequence[InputFile], spec: Rows) -> None:
         super().__init__(os.curdir)
         self.files, self.spec, self.file = files, spec, ""
 
@@ -36,25 +48,47 @@ class _EveryRow(BaseDiskReader):
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
         """Yield the documents of file `rank`."""
-        self.file = self.files[rank]
-        self.data_folder = get_datafolder(os.path.dirname(self.file) or os.curdir)
-        yield from self.read_file(os.path.basename(self.file))
+        path, self.file = self.files[rank]
+        self.data_folder = get_datafolder(os.path.dirname(path) or os.curdir)
+        yield from islice(self.read_file(os.path.basename(path)), self.spec.max_rows)
 
     def get_document_from_dict(self, data: dict[str, Any], source_file: str, row: int) -> Document:
         """The document of a row; datatrove calls this with every row."""
         spec, path = self.spec, self.file
-        for column in (spec.text, spec.id, spec.url):
-            if column is not None and column not in data:
-                raise _no_column(path, row, column, list(data))
-        text, key = data[spec.text], row_id(data, path, row, spec)
-        if not isinstance(text, str) and text is not None:
-            kind = type(text).__name__
-            raise BuildError(f"{path}, row {row}: '{spec.text}' is of type {kind}, not text")
+        _check_columns(f"{path}, row {row}", data, spec)
+        text, key = self._text(data, row), row_id(data, path, row, spec)
         url = str(data[spec.url]) if spec.url and data[spec.url] is not None else None
-        return document(key, text or "", path, row, url, None if text else "empty")
+        return document(key, text, path, row, url, self._reason(text, data, row))
+
+    def _text(self, data: dict[str, Any], row: int) -> str:
+        parts = [(column, data[column]) for column in text_columns(self.spec)]
+        for column, part in parts:
+            if not isinstance(part, str) and part is not None:
+                kind = type(part).__name__
+                raise BuildError(f"{self.file}, row {row}: '{column}' is of type {kind}, not text")
+        return self.spec.joiner.join(part for _, part in parts if part)
+
+    def _reason(self, text: str, data: dict[str, Any], row: int) -> str | None:
+        if not text:
+            return "empty"
+        for column, least in self.spec.min_scores.items():
+            score = data[column]
+            if not isinstance(score, int | float) and score is not None:
+                kind = type(score).__name__
+                raise BuildError(
+                    f"{self.file}, row {row}: '{column}' is of type {kind}, not a number"
+                )
+            if score is None or not score >= least:
+                return f"low_{column}"
+        return None
 
 
-def row_id(data: dict[str, Any], path: str, row: int, spec: JsonlSource | ParquetSource) -> str:
+def text_columns(spec: Rows) -> tuple[str, ...]:
+    """The columns that hold the text."""
+    return (spec.text,) if isinstance(spec.text, str) else spec.text
+
+
+def row_id(data: dict[str, Any], path: str, row: int, spec: Rows) -> str:
     """The document id of a row: its id column, or file and row number."""
     if spec.id is None:
         return f"{spec.id_prefix}{path}#{row}"
@@ -63,11 +97,18 @@ def row_id(data: dict[str, Any], path: str, row: int, spec: JsonlSource | Parque
     return f"{spec.id_prefix}{data[spec.id]}"
 
 
-def _no_column(path: str, row: int, column: str, there: list[str]) -> BuildError:
-    return BuildError(
-        f"{path}, row {row}: no column '{column}'; there are {', '.join(map(repr, there))}. "
-        "Set `text`, `id` or `url` of the source to one of them"
-    )
+def _columns(spec: Rows) -> list[str]:
+    named = [*text_columns(spec), spec.id, spec.url, *spec.min_scores]
+    return [column for column in named if column is not None]
+
+
+def _check_columns(where: str, there: Collection[str], spec: Rows) -> None:
+    for column in _columns(spec):
+        if column not in there:
+            raise BuildError(
+                f"{where}: no column '{column}'; there are {', '.join(map(repr, there))}. "
+                "Set `text`, `id`, `url` or `min_scores` of the source to some of them"
+            )
 
 
 class ReadJsonl(_EveryRow, JsonlReader):
@@ -100,11 +141,26 @@ class ReadJsonl(_EveryRow, JsonlReader):
 
 
 class ReadParquet(_EveryRow, ParquetReader):
-    """Parquet rows."""
+    """Parquet rows; only the columns that are asked for are read."""
+
+    def read_file(self, filepath: str) -> DocumentsPipeline:
+        """Yield one document a row."""
+        with self.data_folder.open(filepath, "rb") as file, pq.ParquetFile(file) as table:
+            _check_columns(self.file, table.schema_arrow.names, self.spec)
+            row = 0
+            for batch in table.iter_batches(self.batch_size, columns=_columns(self.spec)):
+                for data in batch.to_pylist():
+                    yield self.get_document_from_dict(data, filepath, row)
+                    row += 1
 
 
-def check_parquet_columns(path: Path, spec: ParquetSource) -> None:
+def check_parquet_columns(path: Path, spec: Rows, name: str | None = None) -> None:
     """Say at once, before anything runs, that a column is missing.
+
+    Args:
+        path: the file.
+        spec: the source, which names columns.
+        name: what to call the file in a message; by default its path.
 
     Raises:
         BuildError: a named column is not in the file, or the file is no Parquet.
@@ -112,7 +168,5 @@ def check_parquet_columns(path: Path, spec: ParquetSource) -> None:
     try:
         names = pq.read_schema(path).names
     except (OSError, ValueError) as error:
-        raise BuildError(f"{path}: not readable as Parquet ({error})") from None
-    for column in (spec.text, spec.id, spec.url):
-        if column is not None and column not in names:
-            raise _no_column(str(path), 0, column, names)
+        raise BuildError(f"{name or path}: not readable as Parquet ({error})") from None
+    _check_columns(name or str(path), names, spec)

@@ -17,7 +17,7 @@ from pipeline.docstrings import PackageFiles, ReadDocstrings, count_unreadable, 
 from pipeline.documents import DocumentFile, document, read_rows, task_file
 from pipeline.errors import BuildError
 from pipeline.sources import resolve
-from pipeline.tables import ReadJsonl, ReadParquet
+from pipeline.tables import InputFile, ReadJsonl, ReadParquet
 from pipeline.wheel_text import ReadWheelText, cut
 
 MODULE = '''"""What the module
@@ -162,7 +162,7 @@ def test_every_json_line_is_a_document(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(pack(b"\n".join(LINES[:3]) + b"\n") + pack(b"\n".join(LINES[3:]) + b"\n"))
     spec = JsonlSource(kind="jsonl", licence="x", paths=(str(path),), id="key")
     wanted = [(key.replace("FILE", str(path)), *rest) for key, *rest in ROWS]
-    assert extracted(ReadJsonl([str(path)], spec)) == wanted
+    assert extracted(ReadJsonl([InputFile(str(path), str(path))], spec)) == wanted
 
 
 def test_parquet_rows_keep_their_numbers(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_parquet_rows_keep_their_numbers(tmp_path: Path) -> None:
     spec = ParquetSource(
         kind="parquet", licence="x", paths=(path,), text="body", url="link", id_prefix="p:"
     )
-    found = list(ReadParquet([path], spec)(rank=0))
+    found = list(ReadParquet([InputFile(path, path)], spec)(rank=0))
     assert [(d.id, d.text, d.metadata["url"], d.metadata["reason"]) for d in found] == [
         (f"p:{path}#0", "x", "u", None),
         (f"p:{path}#1", "", "v", "empty"),
@@ -180,14 +180,41 @@ def test_parquet_rows_keep_their_numbers(tmp_path: Path) -> None:
     ]
 
 
+def test_columns_are_joined_scored_and_limited(tmp_path: Path) -> None:
+    path = str(tmp_path / "t.parquet")
+    rows = {
+        "q": ["Q0", "Q1", None, "Q3", "Q4", "Q5"],
+        "a": ["A0", "", "", "A3", "A4", "A5"],
+        "score": [3.0, 4.0, 5.0, 2.9, None, 9.0],
+    }
+    pl.DataFrame(rows).write_parquet(path)
+    spec = ParquetSource(
+        kind="parquet", licence="x", paths=(path,), text=("q", "a"), joiner="\n",
+        min_scores={"score": 3}, max_rows=5,
+    )  # fmt: skip
+    found = [rest for _, *rest in extracted(ReadParquet([InputFile(path, "name")], spec))]
+    assert found == [
+        ["Q0\nA0", 0, None],
+        ["Q1", 1, None],
+        ["", 2, "empty"],
+        ["Q3\nA3", 3, "low_score"],
+        ["Q4\nA4", 4, "low_score"],
+    ]
+    words = spec.model_copy(update={"min_scores": {"q": 3}})
+    with pytest.raises(BuildError, match="name, row 0: 'q' is of type str, not a number"):
+        extracted(ReadParquet([InputFile(path, "name")], words))
+
+
 def test_table_mistakes_are_named(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"body": "x"}) + "\n" + json.dumps({"body": 3}), encoding="utf-8")
     spec = JsonlSource(kind="jsonl", licence="x", paths=(str(path),))
     with pytest.raises(BuildError, match="row 0: no column 'text'; there are 'body'"):
-        extracted(ReadJsonl([str(path)], spec))
+        extracted(ReadJsonl([InputFile(str(path), str(path))], spec))
     with pytest.raises(BuildError, match="row 1: 'body' is of type int, not text"):
-        extracted(ReadJsonl([str(path)], spec.model_copy(update={"text": "body"})))
+        extracted(
+            ReadJsonl([InputFile(str(path), str(path))], spec.model_copy(update={"text": "body"}))
+        )
     with pytest.raises(BuildError, match="source 's': no file matches"):
         resolve("s", spec.model_copy(update={"paths": (str(tmp_path / "*.none"),)}))
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
