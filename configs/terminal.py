@@ -18,7 +18,6 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
@@ -90,7 +89,8 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Advan
     if total is None:
         count = TextColumn("{task.completed:,.0f} {task.fields[unit]}")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), count, _Rate())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+    time_left = TimeRemainingColumn(elapsed_when_finished=True)
+    with Progress(*columns, time_left, console=console) as bar:
         yield _Bar(bar, description, total, unit)
 
 
