@@ -1,11 +1,12 @@
 """What `tally build` reads: the text sources, how they are cleaned, and how they become tokens."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from configs.base import Section
+from configs.presets import with_presets
 
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
 """A source's name: it becomes a directory of the dataset."""
@@ -169,10 +170,16 @@ class BuildConfig(Section):
 
     name: Annotated[str, Field(min_length=1)]
     sources: Annotated[dict[SourceName, Source], Field(min_length=1)]
+    """By name; `{preset: NAME}` is one of configs/sources, with other keys given beside it."""
     dedup: DedupConfig = DedupConfig()
     split: SplitConfig = SplitConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _presets(cls, value: Any) -> Any:
+        return with_presets(value) if isinstance(value, dict) else value
 
     @field_validator("dedup")
     @classmethod

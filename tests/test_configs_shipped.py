@@ -1,19 +1,47 @@
-"""Every YAML file that is shipped loads."""
+"""Every YAML file that is shipped loads, and presets can be named and changed."""
 
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from configs.build import BuildConfig
+from configs.build import BuildConfig, HubSource
+from configs.errors import ConfigError
 from configs.loading import load
 from configs.train import TrainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-SCHEMAS: dict[str, type[BuildConfig] | type[TrainConfig]] = {"build.yaml": BuildConfig, "train.yaml": TrainConfig}
+SCHEMAS: dict[str, type[BaseModel]] = {"build.yaml": BuildConfig, "train.yaml": TrainConfig}
+PRESETS = sorted((CONFIGS / "sources").glob("*.yaml"))
+OTHERS = sorted(set(CONFIGS.rglob("*.yaml")) - set(PRESETS))
 
 
-@pytest.mark.parametrize(
-    "path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIGS))
-)
+@pytest.mark.parametrize("path", OTHERS, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_it_loads(path: Path) -> None:
-    assert load(path, SCHEMAS[path.name])
+    schema = BuildConfig if path.parent.name == "mixes" else SCHEMAS[path.name]
+    assert load(path, schema)
+
+
+def with_source(folder: Path, source: str, *overrides: str) -> HubSource:
+    path = folder / "build.yaml"
+    path.write_text(f"name: x\nsources: {{s: {source}}}\n", encoding="utf-8")
+    found = load(path, BuildConfig, overrides).sources["s"]
+    assert isinstance(found, HubSource)
+    return found
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_a_preset_says_everything_that_matters(path: Path, tmp_path: Path) -> None:
+    found = with_source(tmp_path, f"{{preset: {path.stem}}}")
+    assert {"licence", "profile", "repo", "revision", "files", "format", "text"} <= (
+        found.model_fields_set
+    )
+
+
+def test_a_preset_can_be_changed_and_must_exist(tmp_path: Path) -> None:
+    found = with_source(tmp_path, "{preset: c4_en, max_files: 2}", "sources.s.revision=v1")
+    assert (found.repo, found.max_files, found.revision) == ("allenai/c4", 2, "v1")
+    with pytest.raises(ConfigError, match="source 's': no preset 'c4en'; there is c4_en"):
+        with_source(tmp_path, "{preset: c4en}")
+    with pytest.raises(ConfigError, match="revison: unknown key; did you mean 'revision'"):
+        with_source(tmp_path, "{preset: c4_en, revison: v1}")
