@@ -79,10 +79,14 @@ class _Rows(_Source):
     """Only so many rows of every file are read, from its start."""
 
 
-class _Table(_Rows):
+class _Files(_Source):
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
     """Files or glob patterns, relative to the current directory; read in this order, the
     matches of one pattern sorted."""
+
+
+class _Table(_Rows, _Files):
+    pass
 
 
 class JsonlSource(_Table):
@@ -95,6 +99,31 @@ class ParquetSource(_Table):
     """Parquet files."""
 
     kind: Literal["parquet"]
+
+
+class TextSource(_Files):
+    """Plain UTF-8 text, also compressed (.gz, .zst): one document a file."""
+
+    kind: Literal["text"]
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """A line that stands between documents, where a file holds several."""
+    id_prefix: str = ""
+    """Put before every id; ids are the file, and `#<line>` where a separator cuts it."""
+
+
+class WarcSource(_Files):
+    """Web archives (.warc, .warc.gz); the text of a page is extracted by trafilatura.
+
+    Also WET files, whose text was extracted before.
+    """
+
+    kind: Literal["warc"]
+    favour_precision: bool = True
+    """Rather leave out text than take in menus and footers."""
+    timeout_s: Annotated[float, Field(gt=0)] = 10
+    """Seconds of work after which a page is dropped as `extraction_timeout`."""
+    id_prefix: str = ""
+    """Put before every id; ids are those of the records."""
 
 
 class HubSource(_Rows):
@@ -115,7 +144,13 @@ class HubSource(_Rows):
 
 
 Source = Annotated[
-    WheelSource | DocstringsSource | JsonlSource | ParquetSource | HubSource,
+    WheelSource
+    | DocstringsSource
+    | JsonlSource
+    | ParquetSource
+    | TextSource
+    | WarcSource
+    | HubSource,
     Field(discriminator="kind"),
 ]
 

@@ -31,7 +31,16 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),  # why it was dropped; null for documents that go on
     ]
 )
-UNREADABLE = frozenset({"empty", "invalid_json", "invalid_unicode"})
+UNREADABLE = frozenset(
+    {
+        "empty",
+        "invalid_json",
+        "invalid_unicode",
+        "not_html",
+        "extraction_failed",
+        "extraction_timeout",
+    }
+)
 """Reasons that readers give; all others come from filter rules."""
 _BATCH_CHARACTERS = 8_000_000
 

@@ -22,8 +22,11 @@ from pipeline import (
     ngrams,
     packing,
     signatures,
+    streams,
     tables,
+    text_files,
     tokenizing,
+    warc,
     wheel_text,
 )
 from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates, refuse_repeated_ids
@@ -132,7 +135,7 @@ class Planner:
         source = self.sources[name]
         return self._stage(
             f"extract-{name}",
-            [docstrings, documents, tables, wheel_text],
+            [docstrings, documents, streams, tables, text_files, warc, wheel_text],
             {"source": canonical(source.spec), "pin": source.pin},
             num_tasks=len(source.task_bytes),
             steps=lambda d: [source.reader(d), WriteDocuments(d / "documents")],

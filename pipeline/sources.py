@@ -16,13 +16,17 @@ from configs.build import (
     JsonlSource,
     ParquetSource,
     Source,
+    TextSource,
+    WarcSource,
     WheelSource,
 )
-from pipeline import hub
-from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package, into_tasks
+from pipeline import docstrings, hub
+from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package
 from pipeline.errors import BuildError
 from pipeline.hub import HubFile, Pin
 from pipeline.tables import InputFile, ReadJsonl, ReadParquet, Rows, check_parquet_columns
+from pipeline.text_files import ReadText, into_tasks
+from pipeline.warc import ReadWarc, extractor
 from pipeline.wheel_text import ReadWheelText, member_bytes
 from shards.cache import cache_directory
 from shards.hashing import blake3_file
@@ -70,7 +74,7 @@ def resolve(name: str, spec: Source, known: Pin | None = None) -> ResolvedSource
         return _resolve_docstrings(spec)
     if isinstance(spec, HubSource):
         return _resolve_hub(name, spec, known)
-    return _resolve_table(name, spec)
+    return _resolve_files(name, spec)
 
 
 def _resolve_wheel(spec: WheelSource) -> ResolvedSource:
@@ -94,7 +98,7 @@ def _resolve_wheel(spec: WheelSource) -> ResolvedSource:
 def _resolve_docstrings(spec: DocstringsSource) -> ResolvedSource:
     found = [find_package(name, frozenset(spec.skip_folders)) for name in spec.packages]
     pin = {"packages": {files.package: facts for files, facts in found}}
-    tasks = into_tasks([files for files, _ in found])
+    tasks = docstrings.into_tasks([files for files, _ in found])
     sizes = [sum(_size(part.root, part.paths) for part in task) for task in tasks]
     return ResolvedSource(spec, pin, sizes, lambda d: ReadDocstrings(tasks, d / "unreadable"))
 
@@ -108,19 +112,32 @@ def unreadable_files(directory: Path) -> dict[str, int]:
     return count_unreadable(directory / "unreadable")
 
 
-def _resolve_table(name: str, spec: JsonlSource | ParquetSource) -> ResolvedSource:
+def _resolve_files(
+    name: str, spec: JsonlSource | ParquetSource | TextSource | WarcSource
+) -> ResolvedSource:
     paths = _matches(name, spec.paths)
+    sizes = [Path(path).stat().st_size for path in paths]
+    hashes = [blake3_file(Path(path)) for path in paths]
+    facts = zip(paths, sizes, hashes, strict=True)
+    pin = {"files": {path: {"bytes": size, "blake3": digest} for path, size, digest in facts}}
+    files = [InputFile(path, path) for path in paths]
+    if isinstance(spec, TextSource):
+        return _text_source(spec, pin, files, sizes)
+    if isinstance(spec, WarcSource):
+        extractor(spec)  # says what is not installed, before anything runs
+        return ResolvedSource(spec, pin, sizes, lambda _: ReadWarc(files, spec))
     if isinstance(spec, ParquetSource):
         for path in paths:
             check_parquet_columns(Path(path), spec)
-    files = {
-        path: {"bytes": Path(path).stat().st_size, "blake3": blake3_file(Path(path))}
-        for path in paths
-    }
-    sizes = [Path(path).stat().st_size for path in paths]
-    return ResolvedSource(
-        spec, {"files": files}, sizes, _rows_reader(spec, [InputFile(p, p) for p in paths])
-    )
+    return ResolvedSource(spec, pin, sizes, _rows_reader(spec, files))
+
+
+def _text_source(
+    spec: TextSource, pin: Pin, files: list[InputFile], sizes: list[int]
+) -> ResolvedSource:
+    tasks, size_of = into_tasks(files, sizes), dict(zip(files, sizes, strict=True))
+    weights = [sum(size_of[file] for file in task) for task in tasks]
+    return ResolvedSource(spec, pin, weights, lambda _: ReadText(tasks, spec))
 
 
 def _rows_reader(spec: Rows, files: list[InputFile]) -> Callable[[Path], PipelineStep]:

@@ -6,12 +6,11 @@ JSON come out marked with a reason, and are counted in the funnel instead of van
 """
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow.parquet as pq
@@ -19,11 +18,11 @@ from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import get_datafolder
 from datatrove.pipeline.readers import JsonlReader, ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
-from zstandard import ZstdDecompressor
 
 from configs.build import HubSource, JsonlSource, ParquetSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
+from pipeline.streams import open_stream
 
 Rows = HubSource | JsonlSource | ParquetSource
 """Sources whose files hold one document a row."""
@@ -42,15 +41,15 @@ class _EveryRow(BaseDiskReader):
 
     def __init__(self, files: Sequence[InputFile], spec: Rows) -> None:
         super().__init__(os.curdir)
-        self.files, self.spec, self.file = files, spec, ""
+        self.files, self.spec, self.path, self.file = files, spec, "", ""
 
     def run(
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
         """Yield the documents of file `rank`."""
-        path, self.file = self.files[rank]
-        self.data_folder = get_datafolder(os.path.dirname(path) or os.curdir)
-        yield from islice(self.read_file(os.path.basename(path)), self.spec.max_rows)
+        self.path, self.file = self.files[rank]
+        self.data_folder = get_datafolder(os.path.dirname(self.path) or os.curdir)
+        yield from islice(self.read_file(os.path.basename(self.path)), self.spec.max_rows)
 
     def get_document_from_dict(self, data: dict[str, Any], source_file: str, row: int) -> Document:
         """The document of a row; datatrove calls this with every row."""
@@ -118,7 +117,7 @@ class ReadJsonl(_EveryRow, JsonlReader):
         """Yield one document a line."""
         # Bytes, because one broken character must cost one line, not the rest of the file.
         with ExitStack() as stack:
-            for row, line in enumerate(self._lines(filepath, stack)):
+            for row, line in enumerate(open_stream(self.path, stack)):
                 try:
                     data = orjson.loads(line)
                 except orjson.JSONDecodeError:
@@ -129,15 +128,6 @@ class ReadJsonl(_EveryRow, JsonlReader):
                     text = line.decode("utf-8", "replace").rstrip("\n")
                     key = f"{self.spec.id_prefix}{self.file}#{row}"
                     yield document(key, text, self.file, row, None, "invalid_json")
-
-    def _lines(self, filepath: str, stack: ExitStack) -> Iterable[bytes]:
-        if not filepath.endswith(".zst"):
-            opened = self.data_folder.open(filepath, "rb", compression="infer")
-            return cast(Iterable[bytes], stack.enter_context(opened))
-        # fsspec stops after the first frame of a .zst file, without a word.
-        packed = stack.enter_context(self.data_folder.open(filepath, "rb"))
-        reader = ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-        return BufferedReader(stack.enter_context(reader))
 
 
 class ReadParquet(_EveryRow, ParquetReader):

@@ -1,0 +1,126 @@
+"""Web archives: datatrove's reading of records and its trafilatura extraction, every page counted.
+
+Both skip what they cannot use without a word. Here a page that is no HTML, takes too long or
+breaks the extraction is a document with a reason. datatrove runs the extraction in a process of
+its own, which outlives a killed build, and lets trafilatura drop paragraphs that earlier pages
+had, so that the text depends on which process reads what; here it does neither.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.extractors import Trafilatura
+from datatrove.pipeline.readers.warc import process_record
+
+from configs.build import WarcSource
+from pipeline.documents import document
+from pipeline.errors import BuildError
+from pipeline.streams import open_stream
+from pipeline.tables import InputFile
+
+_ARCHIVED = ("response", "conversion")
+"""Records that hold a page, or (in WET files) its text."""
+
+
+class _TooLongError(BaseException):
+    """Past the time limit; not an Exception, which the extraction would swallow and go on."""
+
+
+class ReadWarc(PipelineStep):
+    """Yields the pages of one archive a task, as text extracted from their HTML."""
+
+    type = "📖 - READER"
+    name = "warc"
+
+    def __init__(self, files: Sequence[InputFile], spec: WarcSource) -> None:
+        super().__init__()
+        self.files, self.spec = files, spec
+
+    def run(
+        self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
+    ) -> DocumentsPipeline:
+        """Yield the documents of archive `rank`."""
+        records = import_module("warcio.archiveiterator").ArchiveIterator
+        extract, file = extractor(self.spec), self.files[rank]
+        with ExitStack() as stack:
+            for row, record in enumerate(records(open_stream(file.path, stack))):
+                if record.rec_type in _ARCHIVED:
+                    yield self._page(record, row, file, extract)
+
+    def _page(
+        self, record: Any, row: int, file: InputFile, extract: Callable[[str], str | None]
+    ) -> Document:
+        found = process_record(record)  # reads the record's content
+        key = f"{self.spec.id_prefix}{record.rec_headers['WARC-Record-ID']}"
+        if not found:
+            return document(key, "", file.name, row, _address(record), "not_html")
+        text, reason = found["text"], None
+        if record.rec_type == "response":
+            text, reason = _extracted(found["text"], extract, self.spec.timeout_s)
+        sound = text.encode("utf-8", "replace").decode("utf-8")
+        return document(key, sound, file.name, row, found["url"], reason or _flaw(text, sound))
+
+
+def _address(record: Any) -> str | None:
+    address: str | None = record.rec_headers.get_header("WARC-Target-URI")
+    return address
+
+
+def _flaw(text: str, sound: str) -> str | None:
+    if not text.strip():
+        return "empty"
+    return None if sound == text else "invalid_unicode"
+
+
+def extractor(spec: WarcSource) -> Callable[[str], str | None]:
+    """Datatrove's extraction of text from HTML.
+
+    Raises:
+        BuildError: its packages are not installed.
+    """
+    try:
+        for package in ("cchardet", "magic", "trafilatura", "warcio"):
+            import_module(package)  # `magic` finds its C library, or does not
+        step = Trafilatura(favour_precision=spec.favour_precision, deduplicate=False)
+    except ImportError as error:
+        raise BuildError(
+            f"reading web archives needs more packages ({' '.join(str(error).split())}): "
+            "pip install 'datatrove[io,processing]' lxml_html_clean, and the system's libmagic"
+        ) from None
+    extract: Callable[[str], str | None] = step.extract
+    return extract
+
+
+def _extracted(
+    html: str, extract: Callable[[str], str | None], limit_s: float
+) -> tuple[str, str | None]:
+    """The page's text, and the reason where there is none."""
+    try:
+        with _time_limit(limit_s):
+            return extract(html) or "", None
+    except _TooLongError:
+        return "", "extraction_timeout"
+    except Exception:  # whatever a page can do to parsers
+        return "", "extraction_failed"
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Seconds of this process's own work, so that a busy machine changes nothing."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooLongError
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
