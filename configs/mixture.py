@@ -117,8 +117,9 @@ class MixtureConfig(Section):
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
     seq_len: Annotated[int, Field(gt=0)]
     """Targets per window."""
-    order: Literal["shuffled", "sequential"] = "shuffled"
-    """Order of a source's windows within each epoch: a keyed permutation, or as stored."""
+    order: Literal["shuffled", "sequential", "rows"] = "shuffled"
+    """Order of a source's windows within each epoch: a keyed permutation; as stored; or as stored
+    in disjoint rows of seq_len + 1 tokens that go on over the end of the stream."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Key of the data order."""
     max_epochs: Annotated[float, Field(gt=0)] | None = None

@@ -1,8 +1,7 @@
 """How often a run trained on a range of tokens, from the run's plan and ledger.
 
-Window i of length L trains on targets [iL + 1, iL + L]. A finding was *trained on* in a step when a
-window read in that step holds four fifths of its targets or more; where the border of two windows
-cuts it, reads of its larger part are counted as partial.
+A finding was *trained on* in a step when a window read in that step holds four fifths of it or
+more; where the border of two windows cuts it, reads of its larger part are counted as partial.
 """
 
 from dataclasses import dataclass
@@ -65,7 +64,8 @@ class RunHistory:
         number = self._sources.get((source, split))
         if number is None:
             return Exposure(0, 0, None, None)
-        shares = self._shares(start, end, self._plan.sources[number].windows)
+        held = dict(self._plan.holding(number, start, end))
+        shares = {window: targets / (end - start) for window, targets in held.items()}
         whole = [window for window, share in shares.items() if share >= _MOST]
         chosen = whole or [max(shares, key=lambda window: shares[window])] if shares else []
         steps = sorted(
@@ -77,14 +77,3 @@ class RunHistory:
         first, last = (steps[0], steps[-1]) if steps else (None, None)
         times = (len(steps), 0) if whole else (0, len(steps))
         return Exposure(*times, first, last)
-
-    def _shares(self, start: int, end: int, windows: int) -> dict[int, float]:
-        """Share of the range's tokens that are targets of each window."""
-        length = self._plan.seq_len
-        first, last = max(start - 1, 0) // length, (end - 2) // length
-        shares = {}
-        for window in range(first, min(last, windows - 1) + 1):
-            low, high = max(start, window * length + 1), min(end, window * length + length + 1)
-            if high > low:
-                shares[window] = (high - low) / (end - start)
-        return shares

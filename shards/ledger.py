@@ -160,7 +160,7 @@ def planned_entry(
         total = 0
         for number, facts in enumerate(plan.sources):
             mine = source == number
-            tokens = streams[facts.name].windows(window[mine], plan.seq_len)
+            tokens = streams[facts.name].windows(window[mine], plan.seq_len, plan.rows)
             total += digest_tokens(source[mine], window[mine], tokens)
         planned["tokens_digest"] = hex_digest(total)
     return planned

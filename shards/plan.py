@@ -9,7 +9,7 @@ data after k steps is k, whatever the number of ranks, and everything can be ask
 
 import bisect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -24,6 +24,7 @@ from shards.apportion import Apportionment
 from shards.atomic import write_json_atomic
 from shards.errors import DatasetError
 from shards.hashing import blake3_json
+from shards.layout import Layout
 from shards.permutation import ALGORITHM, Permutation
 
 PLAN_VERSION = 1
@@ -43,7 +44,7 @@ class PlanSource:
     tokens: int
     """Tokens in the stream."""
     windows: int
-    """Windows in the stream: (tokens - 1) // seq_len."""
+    """Whole windows in one pass over the stream (see `shards.layout`)."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,11 @@ class SourceAccount:
     unique_tokens: int
     """Distinct targets among them."""
     epochs: Fraction
-    """windows / windows the source has."""
+    """Targets predicted / targets the source has."""
+    epochs_read: Fraction
+    """Passes over the stream; more than `epochs` where tokens are read but not predicted."""
     available_tokens: int
-    """Targets that windows of this length can reach: W * seq_len."""
+    """Targets that windows of this length can reach."""
     tail_tokens: int
     """Targets at the end of the stream that no window reaches."""
 
@@ -90,7 +93,7 @@ class Plan:
 
     seq_len: int
     seed: int
-    order: Literal["shuffled", "sequential"]
+    order: Literal["shuffled", "sequential", "rows"]
     sources: tuple[PlanSource, ...]
     phases: tuple[PlanPhase, ...]
     algorithm: str = ALGORITHM
@@ -100,6 +103,11 @@ class Plan:
     def plan_id(self) -> str:
         """Hash of everything that determines what is read: equal ids, equal token streams."""
         return blake3_json(self.to_json())[:32]
+
+    @property
+    def rows(self) -> bool:
+        """Whether windows are rows (see `shards.layout`)."""
+        return self.order == "rows"
 
     @property
     def num_steps(self) -> int:
@@ -136,6 +144,9 @@ class Plan:
     def steps_reading(self, source: int, window: int) -> Ids:
         """All steps that read a window, in order: int64 [times_read]."""
         total, per_epoch = self._counts(self.num_steps)[source], self.sources[source].windows
+        if self.rows:  # numbered on over all passes, so each is read once
+            ordinals = [window] if window < total else []
+            return np.array([self._step_of(source, row) for row in ordinals], dtype=np.int64)
         ordinals = []
         for epoch in range(-(-total // per_epoch)):
             ordinal = epoch * per_epoch + self._position(source, epoch, window)
@@ -143,10 +154,26 @@ class Plan:
                 ordinals.append(ordinal)
         return np.array([self._step_of(source, ordinal) for ordinal in ordinals], dtype=np.int64)
 
+    def layout(self, source: int) -> Layout:
+        """How the windows of a source lie in its stream."""
+        return Layout(self.sources[source].tokens, self.seq_len, rows=self.rows)
+
+    def readings(self, source: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Every training on tokens [start, stop) of a source: (step, window, targets)."""
+        for window, targets in self.holding(source, start, stop):
+            for step in self.steps_reading(source, window):
+                yield int(step), window, targets
+
+    def holding(self, source: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Windows with targets in tokens [start, stop) of a source: (window, targets)."""
+        layout = self.layout(source)
+        limit = self._counts(self.num_steps)[source] if self.rows else layout.windows
+        return layout.holding(start, stop, limit)
+
     def account(self, step: int) -> list[SourceAccount]:
         """What the steps before `step` read, source by source."""
         counts = self.windows_before(step)
-        return [self._account(s, int(n)) for s, n in zip(self.sources, counts, strict=True)]
+        return [self._account(number, int(n)) for number, n in enumerate(counts)]
 
     def tokens_before(self, step: int) -> int:
         """Targets predicted by the steps before `step`."""
@@ -200,6 +227,8 @@ class Plan:
 
     def _windows(self, source: int, first: int, last: int) -> Ids:
         """The windows with ordinals [first, last) of a source, across epoch ends."""
+        if self.rows:
+            return np.arange(first, last, dtype=np.int64)
         per_epoch = self.sources[source].windows
         pieces = [np.empty(0, dtype=np.int64)]
         while first < last:
@@ -231,15 +260,17 @@ class Plan:
         steps = range(1, self.num_steps + 1)
         return bisect.bisect_right(steps, ordinal, key=lambda step: self._counts(step)[source])
 
-    def _account(self, source: PlanSource, windows: int) -> SourceAccount:
+    def _account(self, source: int, windows: int) -> SourceAccount:
+        layout = self.layout(source)
         return SourceAccount(
-            name=source.name,
+            name=self.sources[source].name,
             windows=windows,
             tokens=windows * self.seq_len,
-            unique_tokens=min(windows, source.windows) * self.seq_len,
-            epochs=Fraction(windows, source.windows),
-            available_tokens=source.windows * self.seq_len,
-            tail_tokens=source.tokens - 1 - source.windows * self.seq_len,
+            unique_tokens=layout.unique_targets(windows),
+            epochs=layout.epochs_trained(windows),
+            epochs_read=layout.epochs_read(windows),
+            available_tokens=layout.available_targets,
+            tail_tokens=layout.tail,
         )
 
 

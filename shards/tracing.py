@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from shards.errors import DatasetError
@@ -64,16 +63,15 @@ def trace_step(plan: Plan, datasets: Mapping[str, Dataset], step: int) -> Iterat
     documents = {name: streams[name].documents() for name in indexes}
     for slot, (number, window) in enumerate(zip(*batch, strict=True)):
         name = plan.sources[number].name
-        start = int(window) * plan.seq_len
-        stop = start + plan.seq_len + 1
-        for row in overlapping(documents[name], start, stop).iter_rows(named=True):
-            first = max(start, row["token_start"])
-            last = min(stop, row["token_start"] + row["token_count"])
-            text = datasets[name].tokenizer().decode(streams[name].tokens(first, last).tolist())
-            origin = f"{row['origin_file']}:{row['origin_row']}"
-            yield Passage(
-                slot, name, int(window), row["doc_id"], origin, row["url"], first, last, text
-            )
+        for start, stop in plan.layout(number).pieces(int(window)):
+            for row in overlapping(documents[name], start, stop).iter_rows(named=True):
+                first = max(start, row["token_start"])
+                last = min(stop, row["token_start"] + row["token_count"])
+                ids = streams[name].tokens(first, last).tolist()
+                text = datasets[name].tokenizer().decode(ids)
+                origin = f"{row['origin_file']}:{row['origin_row']}"
+                where = (row["doc_id"], origin, row["url"], first, last, text)
+                yield Passage(slot, name, int(window), *where)
 
 
 def trace_document(
@@ -96,25 +94,12 @@ def trace_document(
         found = frame.filter((pl.col("doc_id") == doc_id) | folded)
         if len(found):
             start, count = found["token_start"][0], found["token_count"][0]
-            readings = list(_readings(plan, number, name, start, start + count))
-            return sorted(r for r in readings if last_step is None or r.step < last_step)
+            return sorted(
+                Reading(step, name, window, targets)
+                for step, window, targets in plan.readings(number, start, start + count)
+                if last_step is None or step < last_step
+            )
     raise DatasetError(f"document '{doc_id}': in no source of this run (held out, or dropped?)")
-
-
-def _readings(plan: Plan, number: int, name: str, start: int, stop: int) -> Iterator[Reading]:
-    """Readings of the tokens [start, stop) as targets; the stream's first token is never one."""
-    for window in windows_with_targets(plan, number, start, stop):
-        first = int(window) * plan.seq_len + 1
-        targets = min(stop, first + plan.seq_len) - max(start, first)
-        for step in plan.steps_reading(number, int(window)):
-            yield Reading(int(step), name, int(window), targets)
-
-
-def windows_with_targets(plan: Plan, source: int, start: int, stop: int) -> npt.NDArray[np.int64]:
-    """Windows in which tokens [start, stop) of a stream are targets: int64 [k]."""
-    first = max(start - 1, 0) // plan.seq_len
-    last = min((stop - 2) // plan.seq_len, plan.sources[source].windows - 1)
-    return np.arange(first, last + 1, dtype=np.int64)
 
 
 def overlapping(documents: pl.DataFrame, start: int, stop: int) -> pl.DataFrame:

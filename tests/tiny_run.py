@@ -21,10 +21,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from configs.model import ModelConfig
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file, content_hash
+from shards.layout import Layout
 from shards.ledger import Ledger, LedgerEntry, planned_entry
 from shards.manifest import FunnelStage, Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
 from shards.plan import Plan, PlanPhase, PlanSource, save_plan
-from shards.reader import Dataset, num_windows
+from shards.reader import Dataset
 from shards.writer import DocumentRow, SplitWriter
 from train.checkpoint import begin, finish, temporary_path
 from train.metrics import MetricsLog
@@ -148,7 +149,7 @@ def make_plan(dataset: Dataset, num_steps: int) -> Plan:
             source=name,
             split="train",
             tokens=stream.num_tokens,
-            windows=num_windows(stream.num_tokens, SEQ_LEN),
+            windows=Layout(stream.num_tokens, SEQ_LEN).windows,
         )
         for name, stream in streams.items()
     )

@@ -68,7 +68,8 @@ class RankReader:
         pieces = {int(number): np.flatnonzero(source == number) for number in np.unique(source)}
         tokens = np.empty((len(window), self._plan.seq_len + 1), dtype=self._dtype)
         for number, rows in pieces.items():
-            tokens[rows] = self._streams[number].windows(window[rows], self._plan.seq_len)
+            stream = self._streams[number]
+            tokens[rows] = stream.windows(window[rows], self._plan.seq_len, self._plan.rows)
         return Rows(source, window, tokens)
 
     @property

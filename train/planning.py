@@ -6,8 +6,9 @@ from pathlib import Path
 
 from configs.mixture import Amount, MixtureConfig, Phase, SourceRef
 from shards.errors import DatasetError
+from shards.layout import Layout
 from shards.plan import Plan, PlanPhase, PlanSource
-from shards.reader import Dataset, num_windows
+from shards.reader import Dataset
 
 
 def build_plan(mixture: MixtureConfig) -> Plan:
@@ -26,7 +27,7 @@ def build_plan(mixture: MixtureConfig) -> Plan:
         seed=mixture.seed,
         order=mixture.order,
         sources=tuple(sources.values()),
-        phases=tuple(_phase(phase, mixture.seq_len, sources) for phase in mixture.phases),
+        phases=tuple(_phase(phase, mixture, sources) for phase in mixture.phases),
     )
     _refuse_over_epochs(plan, mixture.max_epochs)
     return plan
@@ -47,7 +48,7 @@ def name_in_dataset(name: str, ref: SourceRef) -> str:
 def _source(name: str, mixture: MixtureConfig, dataset: Dataset) -> PlanSource:
     ref = mixture.sources[name]
     stream = dataset.stream(name_in_dataset(name, ref), ref.split)
-    windows = num_windows(stream.num_tokens, mixture.seq_len)
+    windows = Layout(stream.num_tokens, mixture.seq_len, mixture.order == "rows").windows
     if not windows:
         raise DatasetError(
             f"source '{name}': {stream.num_tokens} tokens in {dataset.path} hold no window of "
@@ -63,9 +64,9 @@ def _source(name: str, mixture: MixtureConfig, dataset: Dataset) -> PlanSource:
     )
 
 
-def _phase(phase: Phase, seq_len: int, sources: Mapping[str, PlanSource]) -> PlanPhase:
-    batch = phase.global_batch_tokens // seq_len
-    weights = _weights(phase, seq_len, sources)
+def _phase(phase: Phase, mixture: MixtureConfig, sources: Mapping[str, PlanSource]) -> PlanPhase:
+    batch = phase.global_batch_tokens // mixture.seq_len
+    weights = _weights(phase, mixture, sources)
     if phase.length is None:
         steps = int(sum(weights.values())) // batch
     else:
@@ -80,17 +81,23 @@ def _steps(length: Amount, batch_tokens: int) -> int:
     return int(length.value) if length.unit == "steps" else int(length.value / batch_tokens)
 
 
-def _weights(phase: Phase, seq_len: int, sources: Mapping[str, PlanSource]) -> dict[str, Fraction]:
+def _weights(
+    phase: Phase, mixture: MixtureConfig, sources: Mapping[str, PlanSource]
+) -> dict[str, Fraction]:
     if phase.weights is not None:  # via str: 0.1 is meant as 1/10, not as the nearest float
         return {name: Fraction(str(weight)) for name, weight in phase.weights.items()}
     amounts = phase.read or {}
-    return {name: Fraction(_windows(a, seq_len, sources[name])) for name, a in amounts.items()}
+    return {n: Fraction(_windows(a, mixture, sources[n])) for n, a in amounts.items()}
 
 
-def _windows(amount: Amount, seq_len: int, source: PlanSource) -> int:
+def _windows(amount: Amount, mixture: MixtureConfig, source: PlanSource) -> int:
     """Whole windows in an amount of tokens or epochs."""
-    per_unit = Fraction(source.windows) if amount.unit == "epochs" else Fraction(1, seq_len)
-    return int(amount.value * per_unit)
+    layout = Layout(source.tokens, mixture.seq_len, mixture.order == "rows")
+    per_unit = {
+        "epochs": layout.windows_per_epoch,
+        "tokens": Fraction(1, mixture.seq_len),
+    }
+    return int(amount.value * per_unit[amount.unit])
 
 
 def _refuse_same_stream_twice(sources: Mapping[str, PlanSource]) -> None:
@@ -108,9 +115,9 @@ def _refuse_same_stream_twice(sources: Mapping[str, PlanSource]) -> None:
 
 def _refuse_over_epochs(plan: Plan, max_epochs: float | None) -> None:
     for account in plan.account(plan.num_steps):
-        if max_epochs is not None and account.epochs > Fraction(str(max_epochs)):
+        if max_epochs is not None and account.epochs_read > Fraction(str(max_epochs)):
             raise DatasetError(
-                f"source '{account.name}' would be read {float(account.epochs):.3f} times, "
+                f"source '{account.name}' would be read {float(account.epochs_read):.4f} times, "
                 f"data.max_epochs allows {max_epochs}; shorten the run, lower its weight, "
                 "or raise the limit"
             )
