@@ -67,6 +67,8 @@ class SourceRef(Section):
     source: str | None = None
     """Name of the source in the dataset; by default the name it has here."""
     split: str = "train"
+    declared_tokens: Annotated[int, Field(gt=1)] | None = None
+    """Tokens the stream will have: `tally plan` reckons with them until the dataset is built."""
 
 
 class Phase(Section):

@@ -45,7 +45,7 @@ def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
     assert "4 mistake(s)" in message
     assert "seq_length: unknown key; did you mean 'seq_len'?" in message
     assert "seq_len: Field required" in message
-    assert "order: Input should be 'shuffled' or 'sequential' (given: 'random')" in message
+    assert "order: Input should be 'shuffled', 'sequential' or 'rows' (given: 'random')" in message
     assert "phases.0.global_batch_tokens: Input should be greater than 0 (given: -1)" in message
 
 

@@ -18,7 +18,7 @@ from train.cli import app
 from train.errors import TrainError
 from train.flops import count_parameters, flops_per_token, mfu, peak_flops
 from train.model import Decoder
-from train.planreport import duration, report
+from train.planreport import duration, effective_tokens, report
 from train.run_dir import (
     check_ranks,
     config_yaml,
@@ -123,19 +123,50 @@ def test_report_by_hand(dataset: Path) -> None:
     result = report(run, plan_run(run), ranks=1, tokens_per_s=96 / 3600)
     assert (result.steps, result.tokens) == (6, 96)
     long, short = result.sources
-    assert (long.stream_tokens, long.windows, long.used_tokens) == (41, 10, 48)
+    assert (long.stream_tokens, long.windows, long.tokens) == (41, 10, 48)
     assert (long.unique_tokens, long.epochs, long.tail_tokens) == (40, 1.2, 0)
-    assert (short.stream_tokens, short.windows, short.used_tokens) == (10, 2, 48)
+    assert (short.stream_tokens, short.windows, short.tokens) == (10, 2, 48)
     assert (short.unique_tokens, short.epochs, short.tail_tokens) == (8, 6.0, 1)
     assert result.unique_tokens == 48
     assert result.hardware[0].hours_low == pytest.approx(1.0)
     assert result.warnings == [
-        "short: read 6.0 times; fresh text is worth more",
+        "short: read 6.0 times; its 48 tokens teach as much as 42.2 fresh ones (88%)",
         "short: the last 1 of 10 tokens are in no window; a shorter data.seq_len loses fewer",
     ]
     count = count_parameters(run.model).total
     assert result.memory_gib["weights"] == pytest.approx(4 * count / 2**30)
     assert result.memory_gib["optimizer"] == pytest.approx(8 * count / 2**30)
+
+
+def test_worth_of_repeated_tokens() -> None:
+    """1B tokens 21 times against 8B about three times, for the same 24B or so of compute."""
+    billion = 10**9
+    assert effective_tokens(billion, billion) == billion
+    assert effective_tokens(billion, 21 * billion) == pytest.approx(12.19 * billion, rel=1e-3)
+    assert effective_tokens(8 * billion, 24 * billion) == pytest.approx(23.0 * billion, rel=1e-2)
+    assert effective_tokens(billion, 10**15) == pytest.approx(16.388 * billion, rel=1e-4)
+    assert effective_tokens(0, 0) == 0
+
+
+def test_a_plan_before_the_dataset_is_built(dataset: Path, tmp_path: Path) -> None:
+    missing = {"dataset": str(tmp_path / "not-built"), "declared_tokens": 8_000_000_001}
+    data = values(dataset)["data"] | {
+        "sources": {"edu": missing},
+        "phases": [{"global_batch_tokens": 1 << 20, "read": {"edu": "3 epochs"}}],
+        "seq_len": 8,
+    }
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values(dataset) | {"data": data}))
+    result = CliRunner().invoke(app, ["plan", str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert report["steps"] == 3 * 8_000_000_000 // (1 << 20)
+    assert report["unique_tokens"] == report["sources"]["edu"]["unique_tokens"] == 8_000_000_000
+    assert report["sources"]["edu"]["declared"]
+    assert report["parameters"] > report["parameters_non_embedding"] > 0
+    assert report["warnings"] == ["edu: its size is declared; the dataset is not built yet"]
+    with pytest.raises(DatasetError, match="not a complete dataset"):
+        plan_run(load(file, TrainConfig))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,8 @@ def plan_command(
     from train.run_dir import plan_run
 
     config = load(config_file, TrainConfig, overrides or ())
-    result = report(config, plan_run(config), ranks or config.launch.ranks or 1, rate)
+    plan = plan_run(config, may_be_declared=True)
+    result = report(config, plan, ranks or config.launch.ranks or 1, rate)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))
     else:

@@ -10,17 +10,24 @@ from shards.layout import Layout
 from shards.plan import Plan, PlanPhase, PlanSource
 from shards.reader import Dataset
 
+DECLARED = "declared"
+"""Stands for the dataset id of a dataset that is not built yet."""
 
-def build_plan(mixture: MixtureConfig) -> Plan:
+
+def build_plan(mixture: MixtureConfig, *, may_be_declared: bool = False) -> Plan:
     """Make the plan of a mixture.
+
+    Args:
+        mixture: sources, phases and weights.
+        may_be_declared: reckon with `declared_tokens` where a dataset is not built yet. Such a
+            plan cannot be trained on: its dataset id is no dataset's.
 
     Raises:
         DatasetError: a dataset or source is missing or too small, is named twice, or a source
             would be read more than `max_epochs` times.
     """
-    datasets = open_datasets(mixture)
-    names = list(mixture.sources)
-    sources = {n: _source(n, mixture, datasets[n]) for n in names}
+    datasets = open_datasets(mixture, may_be_declared=may_be_declared)
+    sources = {name: _source(name, mixture, datasets.get(name)) for name in mixture.sources}
     _refuse_same_stream_twice(sources)
     plan = Plan(
         seq_len=mixture.seq_len,
@@ -33,11 +40,23 @@ def build_plan(mixture: MixtureConfig) -> Plan:
     return plan
 
 
-def open_datasets(mixture: MixtureConfig) -> dict[str, Dataset]:
-    """Open the dataset of every source, each directory once: source name -> Dataset."""
-    paths = dict.fromkeys(ref.dataset for ref in mixture.sources.values())
-    opened = {path: Dataset.open(Path(path)) for path in paths}
-    return {name: opened[ref.dataset] for name, ref in mixture.sources.items()}
+def open_datasets(mixture: MixtureConfig, *, may_be_declared: bool = False) -> dict[str, Dataset]:
+    """Open the dataset of every source, each directory once: source name -> Dataset.
+
+    Args:
+        mixture: names the datasets.
+        may_be_declared: leave out sources with `declared_tokens` whose dataset is not there.
+
+    Raises:
+        DatasetError: a dataset is not there.
+    """
+    wanted = {
+        name: ref.dataset
+        for name, ref in mixture.sources.items()
+        if not (may_be_declared and ref.declared_tokens and not Path(ref.dataset).exists())
+    }
+    opened = {path: Dataset.open(Path(path)) for path in dict.fromkeys(wanted.values())}
+    return {name: opened[path] for name, path in wanted.items()}
 
 
 def name_in_dataset(name: str, ref: SourceRef) -> str:
@@ -45,21 +64,25 @@ def name_in_dataset(name: str, ref: SourceRef) -> str:
     return ref.source or name
 
 
-def _source(name: str, mixture: MixtureConfig, dataset: Dataset) -> PlanSource:
+def _source(name: str, mixture: MixtureConfig, dataset: Dataset | None) -> PlanSource:
     ref = mixture.sources[name]
-    stream = dataset.stream(name_in_dataset(name, ref), ref.split)
-    windows = Layout(stream.num_tokens, mixture.seq_len, mixture.order == "rows").windows
+    if dataset is None:
+        dataset_id, tokens = f"{DECLARED}:{ref.dataset}", ref.declared_tokens or 0
+    else:
+        dataset_id = dataset.manifest.dataset_id
+        tokens = dataset.stream(name_in_dataset(name, ref), ref.split).num_tokens
+    windows = Layout(tokens, mixture.seq_len, mixture.order == "rows").windows
     if not windows:
         raise DatasetError(
-            f"source '{name}': {stream.num_tokens} tokens in {dataset.path} hold no window of "
+            f"source '{name}': {tokens} tokens in {ref.dataset} hold no window of "
             f"{mixture.seq_len} targets; lower data.seq_len or leave the source out"
         )
     return PlanSource(
         name=name,
-        dataset_id=dataset.manifest.dataset_id,
-        source=stream.source,
-        split=stream.split,
-        tokens=stream.num_tokens,
+        dataset_id=dataset_id,
+        source=name_in_dataset(name, ref),
+        split=ref.split,
+        tokens=tokens,
         windows=windows,
     )
 

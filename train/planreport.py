@@ -1,5 +1,6 @@
 """What a run will read and cost, before it costs anything. No torch: it answers at once."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,9 +11,11 @@ from rich.table import Table
 from configs.terminal import human
 from configs.train import TrainConfig
 from shards.plan import Plan, total_unique
-from train.flops import PEAK_FLOPS, ParameterCount, count_parameters, flops_per_token, memory_gib
+from train.flops import PEAK_FLOPS, count_parameters, flops_per_token, memory_gib
+from train.planning import DECLARED
 
 _MANY_EPOCHS = 4  # beyond it repeated tokens are worth clearly less than fresh ones
+_REPEATS_THAT_COUNT = 15.387756
 _MUCH_TAIL = 0.01
 
 PUBLISHED_MFU: Mapping[str, tuple[float, float, str]] = {
@@ -30,10 +33,15 @@ class SourceReport:
 
     name: str
     stream_tokens: int
+    declared: bool
+    """Whether the size is a declaration: the dataset is not built yet."""
     windows: int
-    used_tokens: int
+    tokens: int
     unique_tokens: int
+    effective_tokens: float
+    """Fresh tokens that would teach as much (see `effective_tokens`)."""
     epochs: float
+    epochs_read: float
     tail_tokens: int
 
 
@@ -55,8 +63,11 @@ class PlanReport:
     steps: int
     tokens: int
     unique_tokens: int
-    parameters: ParameterCount
+    effective_tokens: float
+    parameters: int
+    parameters_non_embedding: int
     tokens_per_parameter: float
+    unique_tokens_per_parameter: float
     flops: int
     flops_6n: int
     memory_gib: dict[str, float]
@@ -65,8 +76,21 @@ class PlanReport:
     warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self) | {"parameters": self.parameters._asdict()}
+        """JSON values; sources by name."""
+        return asdict(self) | {"sources": {source.name: asdict(source) for source in self.sources}}
+
+
+def effective_tokens(unique: int, tokens: int) -> float:
+    """Fresh tokens worth as much as reading `unique` ones until `tokens` are read.
+
+    The value of repeats decays exponentially: U + U R* (1 - exp(-R / R*)) with R = tokens / U - 1
+    repeats and R* = 15.387756, as fitted by Muennighoff et al., "Scaling Data-Constrained
+    Language Models", NeurIPS 2023.
+    """
+    if not unique:
+        return 0.0
+    repeats = tokens / unique - 1
+    return unique * (1 - _REPEATS_THAT_COUNT * math.expm1(-repeats / _REPEATS_THAT_COUNT))
 
 
 def report(
@@ -87,10 +111,13 @@ def report(
         SourceReport(
             name=account.name,
             stream_tokens=source.tokens,
+            declared=source.dataset_id.startswith(DECLARED),
             windows=source.windows,
-            used_tokens=account.tokens,
+            tokens=account.tokens,
             unique_tokens=account.unique_tokens,
+            effective_tokens=effective_tokens(account.unique_tokens, account.tokens),
             epochs=float(account.epochs),
+            epochs_read=float(account.epochs_read),
             tail_tokens=account.tail_tokens,
         )
         for source, account in zip(plan.sources, accounts, strict=True)
@@ -100,8 +127,11 @@ def report(
         steps=plan.num_steps,
         tokens=tokens,
         unique_tokens=total_unique(accounts),
-        parameters=parameters,
+        effective_tokens=sum(source.effective_tokens for source in sources),
+        parameters=parameters.total,
+        parameters_non_embedding=parameters.non_embedding,
         tokens_per_parameter=tokens / parameters.total,
+        unique_tokens_per_parameter=total_unique(accounts) / parameters.total,
         flops=flops,
         flops_6n=flops_per_token(config.model, plan.seq_len, attention=False) * tokens,
         memory_gib=memory_gib(config.model, config.engine, config.micro_batch, plan.seq_len, ranks),
@@ -127,10 +157,16 @@ def _hardware(flops: int, tokens: int, tokens_per_s: float | None) -> list[Hardw
 def _warnings(sources: list[SourceReport]) -> list[str]:
     found = []
     for source in sources:
-        if not source.used_tokens:
+        if not source.tokens:
             found.append(f"{source.name}: never read; all its weights are zero or too small")
         if source.epochs > _MANY_EPOCHS:
-            found.append(f"{source.name}: read {source.epochs:.1f} times; fresh text is worth more")
+            worth = source.effective_tokens / source.tokens
+            found.append(
+                f"{source.name}: read {source.epochs:.1f} times; its {human(source.tokens)} tokens "
+                f"teach as much as {human(source.effective_tokens)} fresh ones ({worth:.0%})"
+            )
+        if source.declared:
+            found.append(f"{source.name}: its size is declared; the dataset is not built yet")
         if source.tail_tokens > _MUCH_TAIL * source.stream_tokens:
             found.append(
                 f"{source.name}: the last {source.tail_tokens:,} of {source.stream_tokens:,} "
@@ -142,12 +178,12 @@ def _warnings(sources: list[SourceReport]) -> list[str]:
 def print_report(result: PlanReport, console: Console) -> None:
     """Tables for people."""
     console.print(_source_table(result))
-    count = result.parameters
     lines = [
         f"steps {result.steps:,}; tokens {result.tokens:,}, of which unique "
-        f"{result.unique_tokens:,}",
-        f"parameters {count.total:,} ({count.non_embedding:,} without embedding); "
-        f"{result.tokens_per_parameter:.1f} tokens per parameter",
+        f"{result.unique_tokens:,}; worth {human(result.effective_tokens)} fresh ones",
+        f"parameters {result.parameters:,} ({result.parameters_non_embedding:,} without "
+        f"embedding); {result.tokens_per_parameter:.1f} tokens per parameter, "
+        f"{result.unique_tokens_per_parameter:.1f} unique",
         f"operations {result.flops:.3g} with attention, {result.flops_6n:.3g} as 6ND",
         "memory per rank, GiB: "
         + ", ".join(f"{name} {size:.2f}" for name, size in result.memory_gib.items()),
@@ -164,7 +200,7 @@ def _source_table(result: PlanReport) -> Table:
     for heading in ("tokens", "windows", "used", "unique", "epochs", "tail"):
         table.add_column(heading, justify="right")
     for source in result.sources:
-        counts = (source.stream_tokens, source.windows, source.used_tokens, source.unique_tokens)
+        counts = (source.stream_tokens, source.windows, source.tokens, source.unique_tokens)
         cells = [f"{count:,}" for count in counts]
         table.add_row(source.name, *cells, f"{source.epochs:.3f}", f"{source.tail_tokens:,}")
     return table

@@ -35,16 +35,20 @@ STOP_NAME = "stop-requested"
 _FREE = ("name", "micro_batch", "checkpoint", "validation", "launch")
 
 
-def plan_run(config: TrainConfig) -> Plan:
+def plan_run(config: TrainConfig, *, may_be_declared: bool = False) -> Plan:
     """The plan of a config, after checking that config, datasets and plan fit together.
+
+    Args:
+        config: the run.
+        may_be_declared: reckon with declared sizes where a dataset is not built yet.
 
     Raises:
         TrainError, DatasetError: what does not fit, and what to change.
     """
     refuse_unsound(config.engine)
-    plan = build_plan(config.data)
+    plan = build_plan(config.data, may_be_declared=may_be_declared)
     check_schedule(config.schedule, plan.num_steps)
-    datasets = open_datasets(config.data)
+    datasets = open_datasets(config.data, may_be_declared=may_be_declared)
     _check_model(config, datasets)
     for name in datasets if config.validation else ():
         source = config.data.sources[name].source or name
@@ -75,7 +79,7 @@ def _check_model(config: TrainConfig, datasets: dict[str, Dataset]) -> None:
             f"sources {', '.join(tokenizers)} were tokenized by different tokenizers, so their "
             "ids mean different text; build them with one tokenizer"
         )
-    vocab_size = next(iter(tokenizers.values())).vocab_size
+    vocab_size = max((tokenizer.vocab_size for tokenizer in tokenizers.values()), default=0)
     if vocab_size > model.vocab_size:
         raise TrainError(
             f"model.vocab_size = {model.vocab_size} but the tokenizer has {vocab_size} ids; "
