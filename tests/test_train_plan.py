@@ -138,6 +138,18 @@ def test_report_by_hand(dataset: Path) -> None:
     assert result.memory_gib["optimizer"] == pytest.approx(8 * count / 2**30)
 
 
+def test_text_shared_by_datasets_built_apart_is_told(dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    make_dataset(other, {"more": ["y" * 9, "w" * 20]}, val={"more": ["v"]})
+    data = values(dataset)["data"]
+    data["sources"]["more"] = {"dataset": str(other)}
+    data["phases"][0]["weights"]["more"] = 1
+    run = config(dataset, data=data)
+    result = report(run, plan_run(run), ranks=1)
+    assert result.overlaps == [("short", "more", 1, 10)]
+    assert "1 documents of more (10 tokens) are in short too" in result.warnings[-1]
+
+
 def test_worth_of_repeated_tokens() -> None:
     """1B tokens 21 times against 8B about three times, for the same 24B or so of compute."""
     billion = 10**9

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from configs.terminal import human
 from configs.train import TrainConfig
+from shards.overlap import Overlap, overlaps
 from shards.plan import Plan, total_unique
 from train.flops import PEAK_FLOPS, count_parameters, flops_per_token, memory_gib
-from train.planning import DECLARED
+from train.planning import DECLARED, open_datasets
 
 _MANY_EPOCHS = 4  # beyond it repeated tokens are worth clearly less than fresh ones
 _REPEATS_THAT_COUNT = 15.387756
@@ -72,12 +73,15 @@ class PlanReport:
     flops_6n: int
     memory_gib: dict[str, float]
     sources: list[SourceReport]
+    overlaps: list[Overlap]
+    """Documents that sources from different datasets share."""
     hardware: list[HardwareReport]
     warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; sources by name."""
-        return asdict(self) | {"sources": {source.name: asdict(source) for source in self.sources}}
+        named = {"sources": {source.name: asdict(source) for source in self.sources}}
+        return asdict(self) | named | {"overlaps": [pair._asdict() for pair in self.overlaps]}
 
 
 def effective_tokens(unique: int, tokens: int) -> float:
@@ -105,6 +109,7 @@ def report(
         tokens_per_s: a rate measured on this machine, all ranks together.
     """
     accounts, tokens = plan.account(plan.num_steps), plan.tokens_before(plan.num_steps)
+    shared = _overlaps(config, plan)
     parameters = count_parameters(config.model)
     flops = flops_per_token(config.model, plan.seq_len) * tokens
     sources = [
@@ -136,8 +141,25 @@ def report(
         flops_6n=flops_per_token(config.model, plan.seq_len, attention=False) * tokens,
         memory_gib=memory_gib(config.model, config.engine, config.micro_batch, plan.seq_len, ranks),
         sources=sources,
+        overlaps=shared,
         hardware=_hardware(flops, tokens, tokens_per_s),
-        warnings=_warnings(sources),
+        warnings=_warnings(sources) + [_shared_text(pair) for pair in shared],
+    )
+
+
+def _overlaps(config: TrainConfig, plan: Plan) -> list[Overlap]:
+    """What sources of different datasets share; nothing is looked for within one dataset."""
+    if len({source.dataset_id for source in plan.sources}) == 1:
+        return []
+    datasets = open_datasets(config.data, may_be_declared=True)
+    built = [source for source in plan.sources if source.name in datasets]
+    return overlaps({s.name: datasets[s.name].stream(s.source, s.split) for s in built})
+
+
+def _shared_text(pair: Overlap) -> str:
+    return (
+        f"{pair.documents:,} documents of {pair.second} ({human(pair.tokens)} tokens) are in "
+        f"{pair.first} too; reading both repeats them, though each counts as unique"
     )
 
 
