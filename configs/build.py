@@ -81,8 +81,8 @@ class _Rows(_Source):
 
 class _Files(_Source):
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files or glob patterns, relative to the current directory; read in this order, the
-    matches of one pattern sorted."""
+    """Files or glob patterns, relative to the current directory, or addresses of remote storage
+    as `s3://bucket/folder/*.parquet`; read in this order, the matches of one pattern sorted."""
 
 
 class _Table(_Rows, _Files):

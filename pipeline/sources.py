@@ -1,6 +1,5 @@
 """Sources of text: find what a configuration names, pin it, and cut it into tasks."""
 
-import glob
 import json
 from collections.abc import Callable
 from functools import partial
@@ -20,16 +19,16 @@ from configs.build import (
     WarcSource,
     WheelSource,
 )
-from pipeline import docstrings, hub
+from pipeline import docstrings, hub, streams
 from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package
 from pipeline.errors import BuildError
 from pipeline.hub import HubFile, Pin
-from pipeline.tables import InputFile, ReadJsonl, ReadParquet, Rows, check_parquet_columns
+from pipeline.streams import InputFile
+from pipeline.tables import ReadJsonl, ReadParquet, Rows, check_parquet_columns
 from pipeline.text_files import ReadText, into_tasks
 from pipeline.warc import ReadWarc, extractor
 from pipeline.wheel_text import ReadWheelText, member_bytes
 from shards.cache import cache_directory
-from shards.hashing import blake3_file
 from shards.wheels import fetch_wheel
 
 
@@ -116,11 +115,10 @@ def _resolve_files(
     name: str, spec: JsonlSource | ParquetSource | TextSource | WarcSource
 ) -> ResolvedSource:
     paths = _matches(name, spec.paths)
-    sizes = [Path(path).stat().st_size for path in paths]
-    hashes = [blake3_file(Path(path)) for path in paths]
-    facts = zip(paths, sizes, hashes, strict=True)
-    pin = {"files": {path: {"bytes": size, "blake3": digest} for path, size, digest in facts}}
-    files = [InputFile(path, path) for path in paths]
+    facts = {path: streams.facts(path) for path in paths}
+    pin: Pin = {"files": facts}
+    sizes: list[int] = [facts[path]["bytes"] for path in paths]
+    files = [InputFile(path, path, facts[path].get("etag")) for path in paths]
     if isinstance(spec, TextSource):
         return _text_source(spec, pin, files, sizes)
     if isinstance(spec, WarcSource):
@@ -128,7 +126,7 @@ def _resolve_files(
         return ResolvedSource(spec, pin, sizes, lambda _: ReadWarc(files, spec))
     if isinstance(spec, ParquetSource):
         for path in paths:
-            check_parquet_columns(Path(path), spec)
+            check_parquet_columns(path, spec)
     return ResolvedSource(spec, pin, sizes, _rows_reader(spec, files))
 
 
@@ -166,14 +164,14 @@ def _nothing() -> None:
 
 def _check_hub_file(spec: HubSource, file: HubFile) -> None:
     if spec.format == "parquet":
-        check_parquet_columns(file.local, spec, _hub_name(file))
+        check_parquet_columns(str(file.local), spec, _hub_name(file))
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> list[str]:
     """Files that the patterns match, in the order of the patterns, each once."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        matches = sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+        matches = streams.find(pattern)
         if not matches:
             raise BuildError(
                 f"source '{name}': no file matches '{pattern}' (looked from {Path.cwd()})"

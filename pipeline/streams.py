@@ -1,12 +1,86 @@
-"""Files as streams of bytes, wherever they lie and however they are compressed."""
+"""Input files, wherever they lie and however they are compressed: found, pinned, opened.
 
+Addresses as `s3://bucket/folder/*.parquet` go through fsspec, which takes credentials and endpoint
+from where the storage's own tools take them (for S3: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+"""
+
+import glob
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader
-from typing import BinaryIO, cast
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from datatrove.io import get_datafolder
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from zstandard import ZstdDecompressor
+
+from pipeline.errors import BuildError
+from shards.hashing import blake3_file
+
+
+class InputFile(NamedTuple):
+    """A file to read, and what documents say it is."""
+
+    path: str
+    name: str
+    """The same on every machine, wherever the file lies."""
+    etag: str | None = None
+    """The version that was pinned, of a file in remote storage."""
+
+
+def find(pattern: str) -> list[str]:
+    """Files that a pattern matches, sorted; a plain path matches itself.
+
+    Raises:
+        BuildError: the remote storage cannot be asked.
+    """
+    if not is_remote(pattern):
+        return sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+    with _explained(pattern):
+        files, path = url_to_fs(pattern)
+        found = files.glob(path) if glob.has_magic(path) else [path] * files.isfile(path)
+        return sorted(files.unstrip_protocol(name) for name in found)
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an address."""
+    return "://" in path
+
+
+def facts(path: str) -> dict[str, Any]:
+    """Size and content hash of a file; of a remote one the ETag, so that it is read only once."""
+    if not is_remote(path):
+        return {"bytes": Path(path).stat().st_size, "blake3": blake3_file(Path(path))}
+    with _explained(path):
+        files, name = url_to_fs(path)
+        files.invalidate_cache()
+        found = files.info(name)
+        return {"bytes": found["size"], "etag": found.get("ETag") or files.ukey(name)}
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Refuse a remote file that is not the version that was pinned.
+
+    Raises:
+        BuildError: it was replaced since.
+    """
+    if file.etag is not None and facts(file.path)["etag"] != file.etag:
+        raise BuildError(f"{file.path} was replaced while the build ran; run again to read the new")
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise BuildError(f"{address}: {error}; for S3: pip install 'datatrove[s3]'") from None
+    except Exception as error:  # every storage has its own
+        said = f"{type(error).__name__}: {error}"
+        raise BuildError(
+            f"{address}: the storage cannot be read ({said}); check address, endpoint, credentials"
+        ) from None
 
 
 def open_stream(path: str, stack: ExitStack) -> BinaryIO:

@@ -9,8 +9,7 @@ import os
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
@@ -22,18 +21,10 @@ from datatrove.pipeline.readers.base import BaseDiskReader
 from configs.build import HubSource, JsonlSource, ParquetSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
-from pipeline.streams import open_stream
+from pipeline.streams import InputFile, check_unchanged, open_stream
 
 Rows = HubSource | JsonlSource | ParquetSource
 """Sources whose files hold one document a row."""
-
-
-class InputFile(NamedTuple):
-    """A file to read, and what documents say it is."""
-
-    path: str
-    name: str
-    """The same on every machine, wherever the file lies."""
 
 
 class _EveryRow(BaseDiskReader):
@@ -47,7 +38,9 @@ class _EveryRow(BaseDiskReader):
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
         """Yield the documents of file `rank`."""
-        self.path, self.file = self.files[rank]
+        file = self.files[rank]
+        self.path, self.file = file.path, file.name
+        check_unchanged(file)
         self.data_folder = get_datafolder(os.path.dirname(self.path) or os.curdir)
         yield from islice(self.read_file(os.path.basename(self.path)), self.spec.max_rows)
 
@@ -144,11 +137,11 @@ class ReadParquet(_EveryRow, ParquetReader):
                     row += 1
 
 
-def check_parquet_columns(path: Path, spec: Rows, name: str | None = None) -> None:
+def check_parquet_columns(path: str, spec: Rows, name: str | None = None) -> None:
     """Say at once, before anything runs, that a column is missing.
 
     Args:
-        path: the file.
+        path: the file's path or address.
         spec: the source, which names columns.
         name: what to call the file in a message; by default its path.
 
@@ -156,7 +149,8 @@ def check_parquet_columns(path: Path, spec: Rows, name: str | None = None) -> No
         BuildError: a named column is not in the file, or the file is no Parquet.
     """
     try:
-        names = pq.read_schema(path).names
+        with ExitStack() as stack:
+            names = pq.read_schema(open_stream(path, stack)).names
     except (OSError, ValueError) as error:
         raise BuildError(f"{name or path}: not readable as Parquet ({error})") from None
-    _check_columns(name or str(path), names, spec)
+    _check_columns(name or path, names, spec)

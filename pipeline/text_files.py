@@ -9,8 +9,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from configs.build import TextSource
 from pipeline.documents import document
-from pipeline.streams import open_stream
-from pipeline.tables import InputFile
+from pipeline.streams import InputFile, check_unchanged, open_stream
 
 _TASK_BYTES = 32_000_000  # decides how many tasks there are, whatever the workers
 
@@ -37,6 +36,7 @@ class ReadText(PipelineStep):
     ) -> DocumentsPipeline:
         """Yield the documents of task `rank`."""
         for file in self.tasks[rank]:
+            check_unchanged(file)
             with ExitStack() as stack:
                 for block in blocks(open_stream(file.path, stack), self.spec.separator):
                     yield self._document(file, block)

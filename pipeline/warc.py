@@ -21,8 +21,7 @@ from datatrove.pipeline.readers.warc import process_record
 from configs.build import WarcSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
-from pipeline.streams import open_stream
-from pipeline.tables import InputFile
+from pipeline.streams import InputFile, check_unchanged, open_stream
 
 _ARCHIVED = ("response", "conversion")
 """Records that hold a page, or (in WET files) its text."""
@@ -48,6 +47,7 @@ class ReadWarc(PipelineStep):
         """Yield the documents of archive `rank`."""
         records = import_module("warcio.archiveiterator").ArchiveIterator
         extract, file = extractor(self.spec), self.files[rank]
+        check_unchanged(file)
         with ExitStack() as stack:
             for row, record in enumerate(records(open_stream(file.path, stack))):
                 if record.rec_type in _ARCHIVED:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -145,11 +146,20 @@ def test_listings_are_retried(server: Hub) -> None:
     assert not server.faults
 
 
-def test_a_hub_that_comes_back_is_waited_for(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.hub_http._WAITS_S", (0.0, 0.0))
+def test_a_hub_that_cannot_be_reached_is_said(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.hub_http._WAITS_S", (0.0,))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(BuildError, match=r"did not deliver \(ConnectError.*run again to go on"):
         hub.pin(spec())
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)  # and nobody accepts: the third connection waits
+        for client in (first, second):
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{full.getsockname()[1]}")
+        with pytest.raises(BuildError, match=r"did not deliver \(ConnectTimeout.*in 2 attempts"):
+            hub.pin(spec())
 
 
 def test_parts_of_any_kind_become_the_right_file(server: Hub) -> None:

@@ -17,7 +17,8 @@ from pipeline.docstrings import PackageFiles, ReadDocstrings, count_unreadable, 
 from pipeline.documents import DocumentFile, document, read_rows, task_file
 from pipeline.errors import BuildError
 from pipeline.sources import resolve
-from pipeline.tables import InputFile, ReadJsonl, ReadParquet
+from pipeline.streams import InputFile
+from pipeline.tables import ReadJsonl, ReadParquet
 from pipeline.wheel_text import ReadWheelText, cut
 
 MODULE = '''"""What the module

@@ -13,7 +13,7 @@ from configs.build import BuildConfig, TextSource, WarcSource
 from pipeline.build import build
 from pipeline.errors import BuildError
 from pipeline.sources import resolve
-from pipeline.tables import InputFile
+from pipeline.streams import InputFile
 from pipeline.text_files import ReadText, into_tasks
 from pipeline.warc import ReadWarc
 
@@ -76,8 +76,8 @@ def page(*paragraphs: str) -> bytes:
 
 
 RIVERS = [
-    f"River number {i} runs from the hills to the sea, past mills, gardens and the old harbour, and "
-    "whoever follows it on foot needs a week, good shoes and some patience with the weather."
+    f"River number {i} runs from the hills to the sea, past mills, gardens and the old harbour, "
+    "and whoever follows it on foot needs a week, good shoes and some patience with the weather."
     for i in range(3)
 ]
 

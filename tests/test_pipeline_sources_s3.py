@@ -1,0 +1,101 @@
+"""Input on S3-compatible storage: a local server, read through fsspec as a real one is."""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import polars as pl
+import pytest
+
+from configs.build import BuildConfig, ParquetSource
+from pipeline.build import Built, build
+from pipeline.errors import BuildError
+from pipeline.sources import resolve
+from pipeline.streams import InputFile
+from pipeline.tables import ReadParquet
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The address of an S3 server in this process; fsspec keeps connections, so one for all."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    server = import_module("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def storage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A file system on the server; its bucket `box` has two kinds of files."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    files = fsspec.filesystem("s3")
+    files.makedirs("box", exist_ok=True)
+    for i in range(3):
+        files.pipe(f"box/in/{i}.parquet", parquet(i))
+    lines = b"".join(json.dumps({"text": f"Line {i} of many."}).encode() + b"\n" for i in range(4))
+    files.pipe("box/lines.jsonl.gz", gzip.compress(lines))
+    return files
+
+
+def parquet(i: int) -> bytes:
+    out = io.BytesIO()
+    texts = [f"Document {i}.{k} speaks of {i * 5 + k} bridges." for k in range(5)]
+    pl.DataFrame({"text": texts}).write_parquet(out)
+    return out.getvalue()
+
+
+def config(**sources: dict[str, Any]) -> BuildConfig:
+    named = {name: {"licence": "CC0-1.0"} | values for name, values in sources.items()}
+    return BuildConfig.model_validate(
+        {"name": "x", "sources": named, "tokenizer": {"vocab_size": 300}}
+    )
+
+
+def test_parquet_and_json_lines_are_read_from_a_bucket(storage: Any, tmp_path: Path) -> None:
+    settings = config(
+        p={"kind": "parquet", "paths": ["s3://box/in/*.parquet"]},
+        j={"kind": "jsonl", "paths": ["s3://box/lines.jsonl.gz"]},
+    )
+    built: Built | None = build(settings, tmp_path / "out")
+    assert built is not None
+    sources = built.manifest.sources
+    assert [sources[name].funnel[0].documents_in for name in ("p", "j")] == [15, 4]
+    assert list(sources["p"].pin["files"]) == [f"s3://box/in/{i}.parquet" for i in range(3)]
+    assert sources["j"].pin["files"]["s3://box/lines.jsonl.gz"]["etag"]
+    again = build(settings, tmp_path / "out")
+    assert again is not None
+    assert again.reused
+
+
+def test_a_replaced_file_is_seen(storage: Any, tmp_path: Path) -> None:
+    spec = ParquetSource(kind="parquet", licence="x", paths=("s3://box/in/1.parquet",))
+    before = resolve("s", spec)
+    etag = before.pin["files"]["s3://box/in/1.parquet"]["etag"]
+    storage.pipe("box/in/1.parquet", parquet(7))
+    assert resolve("s", spec).pin != before.pin
+    file = InputFile("s3://box/in/1.parquet", "s3://box/in/1.parquet", etag)
+    with pytest.raises(BuildError, match=r"s3://box/in/1.parquet was replaced while the build ran"):
+        list(ReadParquet([file], spec)(rank=0))
+
+
+def test_what_is_not_there_is_said(storage: Any) -> None:
+    spec = ParquetSource(kind="parquet", licence="x", paths=("s3://box/none/*.parquet",))
+    with pytest.raises(BuildError, match=r"source 's': no file matches 's3://box/none/\*.parquet'"):
+        resolve("s", spec)
+    other = spec.model_copy(update={"paths": ("none://b/x.parquet",)})
+    with pytest.raises(BuildError, match=r"none://b/x.parquet: the storage cannot be read"):
+        resolve("s", other)
+    columns = spec.model_copy(update={"paths": ("s3://box/in/0.parquet",), "text": "body"})
+    with pytest.raises(BuildError, match=r"in/0.parquet: no column 'body'; there are 'text'"):
+        resolve("s", columns)
