@@ -125,7 +125,10 @@ class MixtureConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Key of the data order."""
     max_epochs: Annotated[float, Field(gt=0)] | None = None
-    """Refuse a plan that reads any source more often than this."""
+    """Most passes over any source."""
+    over_max_epochs: Literal["refuse", "warn", "clip"] = "refuse"
+    """What to do with a plan that reads a source more often: refuse it, let `tally plan` warn, or
+    end the run at the last step before."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

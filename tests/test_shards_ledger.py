@@ -171,6 +171,11 @@ def test_plan_of_a_mixture(run: Run) -> None:
     assert counts == {"a": windows["a"] * 3 // 2, "b": windows["b"]}
     with pytest.raises(DatasetError, match=r"data\.max_epochs allows 1\.25"):
         build_plan(MixtureConfig.model_validate(values | {"max_epochs": 1.25}))
+    cut = values | {"max_epochs": 1.25, "over_max_epochs": "clip"}
+    clipped = build_plan(MixtureConfig.model_validate(cut))
+    assert max(a.epochs for a in clipped.account(clipped.num_steps)) <= 1.25
+    assert max(a.epochs for a in plan.account(clipped.num_steps + 1)) > 1.25
+    assert build_plan(MixtureConfig.model_validate(cut | {"over_max_epochs": "warn"})) == plan
     twice = values["sources"] | {"b": values["sources"]["a"] | {"source": "a"}}
     with pytest.raises(DatasetError, match="are the same stream"):
         build_plan(MixtureConfig.model_validate(values | {"sources": twice}))

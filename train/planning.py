@@ -1,13 +1,15 @@
 """From the mixture of a configuration and the datasets it names to the plan of a run."""
 
+import bisect
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from configs.mixture import Amount, MixtureConfig, Phase, SourceRef
 from shards.errors import DatasetError
 from shards.layout import Layout
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan, PlanPhase, PlanSource, SourceAccount
 from shards.reader import Dataset
 
 DECLARED = "declared"
@@ -29,15 +31,14 @@ def build_plan(mixture: MixtureConfig, *, may_be_declared: bool = False) -> Plan
     datasets = open_datasets(mixture, may_be_declared=may_be_declared)
     sources = {name: _source(name, mixture, datasets.get(name)) for name in mixture.sources}
     _refuse_same_stream_twice(sources)
-    plan = Plan(
+    whole = Plan(
         seq_len=mixture.seq_len,
         seed=mixture.seed,
         order=mixture.order,
         sources=tuple(sources.values()),
         phases=tuple(_phase(phase, mixture, sources) for phase in mixture.phases),
     )
-    _refuse_over_epochs(plan, mixture.max_epochs)
-    return plan
+    return _capped(whole, mixture)
 
 
 def open_datasets(mixture: MixtureConfig, *, may_be_declared: bool = False) -> dict[str, Dataset]:
@@ -136,11 +137,37 @@ def _refuse_same_stream_twice(sources: Mapping[str, PlanSource]) -> None:
         seen[key] = name
 
 
-def _refuse_over_epochs(plan: Plan, max_epochs: float | None) -> None:
-    for account in plan.account(plan.num_steps):
-        if max_epochs is not None and account.epochs_read > Fraction(str(max_epochs)):
-            raise DatasetError(
-                f"source '{account.name}' would be read {float(account.epochs_read):.4f} times, "
-                f"data.max_epochs allows {max_epochs}; shorten the run, lower its weight, "
-                "or raise the limit"
-            )
+def over_cap(plan: Plan, step: int, max_epochs: float) -> list[SourceAccount]:
+    """Sources that the steps before `step` read more than `max_epochs` times."""
+    cap = Fraction(str(max_epochs))
+    return [account for account in plan.account(step) if account.epochs_read > cap]
+
+
+def _capped(plan: Plan, mixture: MixtureConfig) -> Plan:
+    """The plan, refused or cut where it reads a source more often than allowed."""
+    if mixture.max_epochs is None or mixture.over_max_epochs == "warn":
+        return plan
+    over = over_cap(plan, plan.num_steps, mixture.max_epochs)
+    if over and mixture.over_max_epochs == "clip":
+        return _clipped(plan, mixture.max_epochs)
+    for account in over:
+        raise DatasetError(
+            f"source '{account.name}' would be read {float(account.epochs_read):.4f} times, "
+            f"data.max_epochs allows {mixture.max_epochs}; shorten the run, lower its weight, "
+            "raise the limit, or set data.over_max_epochs to warn or clip"
+        )
+    return plan
+
+
+def _clipped(plan: Plan, max_epochs: float) -> Plan:
+    """The plan up to the last step before a source is read too often."""
+    steps = range(plan.num_steps + 1)
+    last = bisect.bisect_left(steps, True, key=lambda k: bool(over_cap(plan, k, max_epochs))) - 1
+    phases, left = [], last
+    for phase in plan.phases:
+        phases.append(replace(phase, num_steps=min(phase.num_steps, left)))
+        left -= phases[-1].num_steps
+    kept = tuple(phase for phase in phases if phase.num_steps)
+    if not kept:
+        raise DatasetError(f"data.max_epochs {max_epochs} is passed in the first step already")
+    return replace(plan, phases=kept)

@@ -13,7 +13,7 @@ from configs.train import TrainConfig
 from shards.overlap import Overlap, overlaps
 from shards.plan import Plan, total_unique
 from train.flops import PEAK_FLOPS, count_parameters, flops_per_token, memory_gib
-from train.planning import DECLARED, open_datasets
+from train.planning import DECLARED, open_datasets, over_cap
 
 _MANY_EPOCHS = 4  # beyond it repeated tokens are worth clearly less than fresh ones
 _REPEATS_THAT_COUNT = 15.387756
@@ -143,7 +143,7 @@ def report(
         sources=sources,
         overlaps=shared,
         hardware=_hardware(flops, tokens, tokens_per_s),
-        warnings=_warnings(sources) + [_shared_text(pair) for pair in shared],
+        warnings=[*_warnings(sources), *_over_cap(config, plan), *map(_shared_text, shared)],
     )
 
 
@@ -154,6 +154,15 @@ def _overlaps(config: TrainConfig, plan: Plan) -> list[Overlap]:
     datasets = open_datasets(config.data, may_be_declared=True)
     built = [source for source in plan.sources if source.name in datasets]
     return overlaps({s.name: datasets[s.name].stream(s.source, s.split) for s in built})
+
+
+def _over_cap(config: TrainConfig, plan: Plan) -> list[str]:
+    cap = config.data.max_epochs
+    over = [] if cap is None else over_cap(plan, plan.num_steps, cap)
+    return [
+        f"{account.name}: read {float(account.epochs_read):.2f} times, data.max_epochs is {cap}"
+        for account in over
+    ]
 
 
 def _shared_text(pair: Overlap) -> str:
