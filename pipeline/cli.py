@@ -28,15 +28,22 @@ def build(
         int | None, typer.Option(min=1, help="processes [default: one a core]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+    upload: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="also copy the dataset there, as `s3://bucket/name`"),
+    ] = None,
 ) -> None:
     """Build a dataset from text: read, filter, deduplicate, tokenize, pack. Resumes by itself."""
     from configs.build import BuildConfig
     from configs.loading import load
     from pipeline.build import build as run
     from pipeline.build import report
+    from pipeline.upload import upload as send
 
     settings = load(config, BuildConfig, overrides or [])
     target = output or Path("datasets") / settings.name
     built = run(settings, target, workers or len(os.sched_getaffinity(0)), dry_run)
     if built is not None:
         report(built)
+        if upload is not None:
+            send(built.path, upload)

@@ -38,7 +38,7 @@ def find(pattern: str) -> list[str]:
     """
     if not is_remote(pattern):
         return sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
-    with _explained(pattern):
+    with storage_explained(pattern):
         files, path = url_to_fs(pattern)
         found = files.glob(path) if glob.has_magic(path) else [path] * files.isfile(path)
         return sorted(files.unstrip_protocol(name) for name in found)
@@ -53,7 +53,7 @@ def facts(path: str) -> dict[str, Any]:
     """Size and content hash of a file; of a remote one the ETag, so that it is read only once."""
     if not is_remote(path):
         return {"bytes": Path(path).stat().st_size, "blake3": blake3_file(Path(path))}
-    with _explained(path):
+    with storage_explained(path):
         files, name = url_to_fs(path)
         files.invalidate_cache()
         found = files.info(name)
@@ -71,15 +71,18 @@ def check_unchanged(file: InputFile) -> None:
 
 
 @contextmanager
-def _explained(address: str) -> Iterator[None]:
+def storage_explained(address: str) -> Iterator[None]:
+    """Turn what remote storage raises, each its own errors, into a BuildError with a way out."""
     try:
         yield
+    except BuildError:
+        raise
     except ImportError as error:
         raise BuildError(f"{address}: {error}; for S3: pip install 'datatrove[s3]'") from None
-    except Exception as error:  # every storage has its own
+    except Exception as error:
         said = f"{type(error).__name__}: {error}"
         raise BuildError(
-            f"{address}: the storage cannot be read ({said}); check address, endpoint, credentials"
+            f"{address}: the storage cannot be used ({said}); check address, endpoint, credentials"
         ) from None
 
 

@@ -18,6 +18,8 @@ from pipeline.errors import BuildError
 from pipeline.sources import resolve
 from pipeline.streams import InputFile
 from pipeline.tables import ReadParquet
+from pipeline.upload import upload
+from tests.helpers import make_dataset
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +96,35 @@ def test_what_is_not_there_is_said(storage: Any) -> None:
     with pytest.raises(BuildError, match=r"source 's': no file matches 's3://box/none/\*.parquet'"):
         resolve("s", spec)
     other = spec.model_copy(update={"paths": ("none://b/x.parquet",)})
-    with pytest.raises(BuildError, match=r"none://b/x.parquet: the storage cannot be read"):
+    with pytest.raises(BuildError, match=r"none://b/x.parquet: the storage cannot be used"):
         resolve("s", other)
     columns = spec.model_copy(update={"paths": ("s3://box/in/0.parquet",), "text": "body"})
     with pytest.raises(BuildError, match=r"in/0.parquet: no column 'body'; there are 'text'"):
         resolve("s", columns)
+
+
+def test_a_dataset_is_copied_and_completed_but_never_mixed(storage: Any, tmp_path: Path) -> None:
+    local = make_dataset(tmp_path / "data", {"a": ["one text", "another"], "b": ["third"]})
+    upload(local.path, "s3://box/out/data")
+    storage.invalidate_cache()
+    copied = sorted(name.removeprefix("box/out/data/") for name in storage.find("box/out/data"))
+    assert copied == sorted(local.manifest.files())
+    for name in copied:
+        assert storage.cat_file(f"box/out/data/{name}") == (local.path / name).read_bytes()
+    storage.rm_file("box/out/data/manifest.json")  # as after an interruption
+    storage.rm_file("box/out/data/a/train/00000.bin")
+    storage.pipe(
+        "box/out/data/uploading.json",
+        json.dumps({"dataset_id": local.manifest.dataset_id}).encode(),
+    )
+    kept = "box/out/data/b/train/00000.bin"
+    before = storage.info(kept)["LastModified"]
+    upload(local.path, "s3://box/out/data")
+    upload(local.path, "s3://box/out/data")
+    storage.invalidate_cache()
+    assert sorted(n.removeprefix("box/out/data/") for n in storage.find("box/out/data")) == copied
+    other = make_dataset(tmp_path / "other", {"a": ["something else"]})
+    with pytest.raises(BuildError, match=f"holds {local.manifest.dataset_id}; choose another"):
+        upload(other.path, "s3://box/out/data")
+    with pytest.raises(BuildError, match="s3://box/in holds files that are no dataset"):
+        upload(other.path, "s3://box/in")
