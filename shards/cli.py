@@ -1,8 +1,8 @@
-"""`tally inspect`, `verify`, `ledger`, `trace`: look inside, prove integrity, read accounts."""
+"""`tally inspect`, `verify`, `ledger`, `trace`, `convert`: look inside, prove, exchange."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -112,3 +112,59 @@ def trace(
         typer.echo(json.dumps([r._asdict() for r in readings], indent=1))
     else:
         console.print(views.readings_table(str(doc), readings))
+
+
+@app.command()
+def convert(
+    src: Annotated[Path, typer.Argument(help="A dataset (--to), or files of a format (--from).")],
+    dst: Annotated[Path, typer.Argument(help="The directory to make.")],
+    to: Annotated[
+        str | None, typer.Option(help="nanogpt, llmc, megatron, datatrove, olmo or parquet.")
+    ] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="One of the same formats.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="--to: only this source. --from: name of the source.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="--to: only this split. --from: of files whose names say none."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="--from: tokenizer.json, if not among the files.")
+    ] = None,
+    eos: Annotated[str | None, typer.Option(help="--from: the end-of-text token.")] = None,
+    eos_at: Annotated[
+        Literal["end", "start", "none"],
+        typer.Option(help="--from: where in a document it stands; 'none' has one added."),
+    ] = "end",
+    dtype: Annotated[
+        Optional[Literal["uint16", "uint32"]],  # noqa: UP045
+        typer.Option(help="--from: of tokens in files without a header."),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="--from: licence of the texts.")] = "unknown",
+) -> None:
+    """Turn a dataset into another format (--to), or files of that format into a dataset (--from).
+
+    Token files are hard links to the shards where the format has the same bytes, so write to
+    neither. docs/interchange.md says what each format keeps and loses.
+    """
+    from shards.convert import chosen_parts, export_bytes, export_dataset
+    from shards.convert_import import Wanted, import_bytes, import_dataset
+    from shards.errors import DatasetError
+    from shards.reader import Dataset
+
+    if to is not None and from_ is None:
+        parts = chosen_parts(Dataset.open(src), source, split)
+        with progress(f"convert to {to}", export_bytes(parts) / 1e6, "MB") as bar:
+            output = export_dataset(parts, dst, to, lambda size: bar.advance(size / 1e6))
+        notes, said = output.notes, output.summary()
+    elif from_ is not None and to is None:
+        wanted = Wanted(source, split, tokenizer, eos, eos_at, dtype, licence)
+        with progress(f"convert from {from_}", import_bytes(src, from_) / 1e6, "MB") as bar:
+            imported = import_dataset(src, dst, from_, wanted, lambda n: bar.advance(n / 1e6))
+        notes, said = imported.notes, f"dataset {imported.manifest.dataset_id}"
+    else:
+        raise DatasetError("give either --to FORMAT or --from FORMAT")
+    for note in notes:
+        console.print(f"[yellow]note:[/] {note}")
+    console.print(f"wrote {dst}: {said}")
