@@ -189,8 +189,19 @@ class TokenizerConfig(Section):
     min_frequency: Annotated[int, Field(ge=1)] = 2
     eos_token: Annotated[str, Field(min_length=1)] = "<|endoftext|>"
     """Ends every document; must be in a given tokenizer."""
+    bos_token: Annotated[str, Field(min_length=1)] | None = None
+    """Begins every document where it is given; must be in a given tokenizer."""
     encoder: Literal["auto", "tokenizers"] = "auto"
     """`auto` encodes with fastokens where its ids equal those of `tokenizers` in a check."""
+
+    @model_validator(mode="after")
+    def _ends_differ(self) -> "TokenizerConfig":
+        if self.bos_token == self.eos_token:
+            raise ValueError(
+                "'bos_token' is 'eos_token': EOS must stand at the ends of documents only; "
+                "leave 'bos_token' out"
+            )
+        return self
 
 
 class ShardsConfig(Section):

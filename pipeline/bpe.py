@@ -1,17 +1,23 @@
 """The tokenizer of a dataset: byte-level BPE trained on its train split, or a file as given."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow.parquet as pq
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from configs.build import SplitConfig, TokenizerConfig
 from pipeline.decisions import Decisions, Fate
+from pipeline.encoders import Encoded
 from pipeline.errors import BuildError
 from shards.atomic import atomic_write
+from shards.writer import Tokens, token_dtype
 
 TOKENIZER = "tokenizer.json"
 
@@ -81,7 +87,7 @@ def train(batches: Iterator[list[str]], config: TokenizerConfig) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=[config.eos_token],
+        special_tokens=[t for t in (config.eos_token, config.bos_token) if t is not None],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -89,19 +95,79 @@ def train(batches: Iterator[list[str]], config: TokenizerConfig) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(path: Path, eos_token: str) -> tuple[Tokenizer, int]:
-    """A tokenizer and the id of its end-of-document token.
+class DocumentEnds(NamedTuple):
+    """The tokens that stand at the ends of every document.
+
+    Attributes:
+        bos_id: begins it; None where nothing does.
+        eos_id: ends it.
+        dtype: of the dataset's tokens: little-endian uint16 or uint32.
+    """
+
+    bos_id: int | None
+    eos_id: int
+    dtype: np.dtype[np.uint16] | np.dtype[np.uint32]
+
+    @property
+    def per_document(self) -> int:
+        """How many tokens they add to a document."""
+        return 1 if self.bos_id is None else 2
+
+    def put_around(self, encoded: Encoded, kept: NDArray[np.bool_]) -> Tokens:
+        """The tokens of the kept documents, one after the other, each between its ends.
+
+        Raises:
+            BuildError: an id that the dtype cannot hold.
+        """
+        most, limit = int(encoded.ids.max(initial=0)), int(np.iinfo(self.dtype).max)
+        if most > limit:
+            raise BuildError(f"token id {most} does not fit {self.dtype}: a wrong tokenizer.json")
+        sizes = np.diff(encoded.offsets)
+        stops = np.cumsum(sizes + self.per_document)
+        out = np.empty(int(sizes.sum()) + len(sizes) * self.per_document, self.dtype)
+        is_text = np.ones(len(out), np.bool_)
+        out[stops - 1], is_text[stops - 1] = self.eos_id, False
+        if self.bos_id is not None:
+            starts = stops - sizes - 2
+            out[starts], is_text[starts] = self.bos_id, False
+        out[is_text] = encoded.ids
+        return out if kept.all() else out[np.repeat(kept, sizes + self.per_document)]
+
+
+@lru_cache(2)
+def document_ends(path: Path, config: TokenizerConfig) -> DocumentEnds:
+    """What the tokenizer and its configuration say of the ends of documents.
 
     Raises:
-        BuildError: the file is no tokenizer.json, or does not know the token.
+        BuildError: the file is no tokenizer.json, or does not know the tokens.
+    """
+    tokenizer = load_tokenizer(path)
+    bos_id = None
+    if config.bos_token is not None:
+        bos_id = _token_id(tokenizer, path, config.bos_token, "bos_token")
+    eos_id = _token_id(tokenizer, path, config.eos_token, "eos_token")
+    return DocumentEnds(bos_id, eos_id, token_dtype(num_ids(tokenizer)))
+
+
+def num_ids(tokenizer: Tokenizer) -> int:
+    """Entries of the vocabulary, or one more than the highest id where some are left out."""
+    return 1 + max(tokenizer.get_vocab().values())
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a file.
+
+    Raises:
+        BuildError: the file is no tokenizer.json.
     """
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` raises plain Exception
         raise BuildError(f"{path}: not a tokenizer.json that `tokenizers` reads: {error}") from None
-    eos_id = tokenizer.token_to_id(eos_token)
-    if eos_id is None:
-        raise BuildError(
-            f"{path} has no token '{eos_token}'; set `tokenizer.eos_token` to one it has"
-        )
-    return tokenizer, eos_id
+
+
+def _token_id(tokenizer: Tokenizer, path: Path, token: str, key: str) -> int:
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise BuildError(f"{path} has no token '{token}'; set `tokenizer.{key}` to one it has")
+    return int(found)

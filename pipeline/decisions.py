@@ -42,6 +42,10 @@ class Decisions:
             return Fate("dedup", kind)
         return Fate("pack", split_of(content_hash, self._split))
 
+    def fates(self, doc_ids: list[str], content_hashes: list[bytes]) -> list[Fate]:
+        """Where each of these documents ends."""
+        return [self.fate(*pair) for pair in zip(doc_ids, content_hashes, strict=True)]
+
 
 def split_of(content_hash: bytes, config: SplitConfig) -> str:
     """`val` or `train`, by the document's content and the seed alone.

@@ -4,6 +4,7 @@ A special token written out in a text ("<|endoftext|>" in a web page) is text: i
 characters it is made of, so that EOS stands at document ends and nowhere else.
 """
 
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -70,6 +71,12 @@ ENCODERS: dict[str, type[FastEncoder] | type[ReferenceEncoder]] = {
     "fastokens": FastEncoder,
     "tokenizers": ReferenceEncoder,
 }
+
+
+@lru_cache(2)
+def encoder_of(name: str, tokenizer: Path) -> Encoder:
+    """The encoder of that name; tasks that run in one process share it."""
+    return ENCODERS[name](tokenizer)
 
 
 def adversarial_texts(eos_token: str) -> list[str]:

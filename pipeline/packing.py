@@ -11,14 +11,15 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
-from pipeline.bpe import load_tokenizer
+from configs.build import TokenizerConfig
+from pipeline.bpe import document_ends
 from pipeline.decisions import SPLITS
 from pipeline.documents import task_file
 from pipeline.errors import BuildError
 from pipeline.tokenizing import tokens_file
 from shards.atomic import write_json_atomic
 from shards.manifest import SplitFacts
-from shards.writer import DocumentRow, SplitWriter, Tokens, token_dtype
+from shards.writer import DocumentRow, SplitWriter, Tokens
 
 
 class PackSource(PipelineStep):
@@ -29,7 +30,7 @@ class PackSource(PipelineStep):
         encoded: the encoding stage's folder.
         duplicates: what the deduplication stage decided.
         tokenizer: the tokenizer.json.
-        eos_token: ends every document.
+        config: what stands at the ends of documents.
         shard_tokens: most tokens in a shard.
         dataset: directory that gets the shards.
         folder: where the facts are written.
@@ -44,14 +45,14 @@ class PackSource(PipelineStep):
         encoded: Path,
         duplicates: Path,
         tokenizer: Path,
-        eos_token: str,
+        config: TokenizerConfig,
         shard_tokens: int,
         dataset: Path,
         folder: Path,
     ) -> None:
         super().__init__()
         self.ranks, self.encoded, self.duplicates = ranks, encoded, duplicates
-        self.tokenizer, self.eos_token, self.shard_tokens = tokenizer, eos_token, shard_tokens
+        self.tokenizer, self.config, self.shard_tokens = tokenizer, config, shard_tokens
         self.dataset, self.folder = dataset, folder
 
     def run(
@@ -59,15 +60,16 @@ class PackSource(PipelineStep):
     ) -> DocumentsPipeline:
         """Write the shards of source number `rank`; yields nothing."""
         source = list(self.ranks)[rank]
-        tokenizer, eos_id = load_tokenizer(self.tokenizer, self.eos_token)
-        dtype = token_dtype(tokenizer.get_vocab_size())
+        ends = document_ends(self.tokenizer, self.config)
         writers = {
-            split: SplitWriter(self.dataset, source, split, dtype, eos_id, self.shard_tokens)
+            split: SplitWriter(
+                self.dataset, source, split, ends.dtype, ends.eos_id, self.shard_tokens
+            )
             for split in SPLITS
         }
         folded = _folded(self.duplicates, source)
         for task in self.ranks[source]:
-            for split, row, tokens in _packed(self.encoded, task, dtype, folded):
+            for split, row, tokens in _packed(self.encoded, task, ends.dtype, folded):
                 writers[split].add(row, tokens)
         facts = {split: writer.close().model_dump() for split, writer in writers.items()}
         write_json_atomic(self.folder / f"{source}.json", facts)

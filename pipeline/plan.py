@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 import contamination.words
-from configs.build import BuildConfig
+from configs.build import BuildConfig, TokenizerConfig
 from pipeline import (
     bpe,
     decisions,
@@ -206,7 +206,7 @@ class Planner:
             },
             num_tasks=1,
             steps=lambda d: [bpe.MakeTokenizer(inputs, duplicates, split, config, d)],
-            recount=lambda d: _tokenizer_facts(d / bpe.TOKENIZER, config.eos_token),
+            recount=lambda d: _tokenizer_facts(d / bpe.TOKENIZER, config),
             weights=lambda: [sum(self._kept_weights(filtered))],
         )
 
@@ -241,7 +241,7 @@ class Planner:
                     tokenizer.directory / bpe.TOKENIZER,
                     encoder.directory / ENCODER,
                     split,
-                    config.eos_token,
+                    config,
                     d,
                 )
             ],
@@ -263,7 +263,7 @@ class Planner:
                     encode.directory,
                     deduped.directory / DUPLICATES,
                     tokenizer.directory / bpe.TOKENIZER,
-                    config.tokenizer.eos_token,
+                    config.tokenizer,
                     config.shards.shard_tokens,
                     d / DATASET,
                     d,
@@ -323,10 +323,11 @@ def _given_tokenizer(path: Path) -> str:
     return blake3_file(path)
 
 
-def _tokenizer_facts(path: Path, eos_token: str) -> dict[str, Any]:
-    tokenizer, eos_id = bpe.load_tokenizer(path, eos_token)
+def _tokenizer_facts(path: Path, config: TokenizerConfig) -> dict[str, Any]:
+    eos_id = bpe.document_ends(path, config).eos_id
     return {
-        "blake3": blake3_file(path), "vocab_size": tokenizer.get_vocab_size(), "eos_id": eos_id,
+        "blake3": blake3_file(path), "vocab_size": bpe.num_ids(bpe.load_tokenizer(path)),
+        "eos_id": eos_id,
     }  # fmt: skip
 
 

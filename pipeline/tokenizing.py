@@ -4,40 +4,36 @@ Dropped documents and duplicates are encoded too, to be counted: the funnel is i
 """
 
 import json
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
-from numpy.typing import NDArray
 
 from configs.build import SplitConfig, TokenizerConfig
-from pipeline.bpe import load_tokenizer
+from pipeline.bpe import DocumentEnds, document_ends
 from pipeline.decisions import Decisions, Fate
-from pipeline.documents import UNREADABLE, task_file
-from pipeline.encoders import BATCH_DOCUMENTS, ENCODERS, Encoder, adversarial_texts, compare
+from pipeline.documents import SCHEMA, UNREADABLE, task_file
+from pipeline.encoders import BATCH_DOCUMENTS, Encoded, adversarial_texts, compare, encoder_of
 from shards.atomic import atomic_write, write_json_atomic
-from shards.writer import token_dtype
 
 ENCODER = "encoder.json"
 _SAMPLE_DOCUMENTS = 1000
 _COLUMNS = ["doc_id", "characters", "bytes", "content_hash", "origin_file", "origin_row", "url"]
-ROWS_SCHEMA = {
-    "doc_id": pl.String,
-    "characters": pl.Int64,
-    "bytes": pl.Int64,
-    "content_hash": pl.Binary,
-    "origin_file": pl.String,
-    "origin_row": pl.Int64,
-    "url": pl.String,
-    "stage": pl.String,  # where the document ended, see `Fate`
-    "reason": pl.String,
-    "tokens": pl.Int64,  # EOS included
-}
+ROWS_SCHEMA = pa.schema(
+    [
+        *(SCHEMA.field(name) for name in _COLUMNS),
+        ("stage", pa.string()),  # where the document ended, see `Fate`
+        ("reason", pa.string()),
+        ("tokens", pa.int64()),  # BOS and EOS included
+    ]
+)
 
 
 class ChooseEncoder(PipelineStep):
@@ -102,12 +98,12 @@ class EncodeDocuments(PipelineStep):
         tokenizer: Path,
         encoder: Path,
         split: SplitConfig,
-        eos_token: str,
+        config: TokenizerConfig,
         folder: Path,
     ) -> None:
         super().__init__()
         self.inputs, self.duplicates, self.split = inputs, duplicates, split
-        self.tokenizer, self.encoder, self.eos_token = tokenizer, encoder, eos_token
+        self.tokenizer, self.encoder, self.config = tokenizer, encoder, config
         self.folder = folder
 
     def run(
@@ -115,25 +111,23 @@ class EncodeDocuments(PipelineStep):
     ) -> DocumentsPipeline:
         """Encode the documents of input `rank`; yields nothing."""
         item = self.inputs[rank]
-        tokenizer, eos_id = load_tokenizer(self.tokenizer, self.eos_token)
-        dtype = token_dtype(tokenizer.get_vocab_size())
+        ends = document_ends(self.tokenizer, self.config)
         name = json.loads(self.encoder.read_text(encoding="utf-8"))["name"]
-        encoder = ENCODERS[name](self.tokenizer)
+        encoder = encoder_of(name, self.tokenizer)
         decisions = Decisions(self.duplicates, item.source, self.split)
-        rows: list[dict[str, Any]] = []
+        rows = [pa.Table.from_pylist([], ROWS_SCHEMA)]
         with atomic_write(tokens_file(self.folder, rank)) as out:
             for batch in _batches(item.kept):
-                fates = [decisions.fate(row["doc_id"], row["content_hash"]) for row in batch]
-                for row, fate, ids in zip(batch, fates, _encode(batch, encoder), strict=True):
-                    rows.append(_row(row, fate, len(ids)))
-                    if fate.stage == "pack":
-                        out.write(np.append(ids, eos_id).astype(dtype).data)
+                fates = decisions.fates(*(batch[k].to_pylist() for k in ("doc_id", "content_hash")))
+                encoded = encoder.encode(batch["text"].to_pylist())
+                rows.append(_rows(batch, fates, encoded, ends))
+                goes_on = np.array([fate.stage == "pack" for fate in fates], np.bool_)
+                out.write(ends.put_around(encoded, goes_on).data)
         for batch in _batches(item.dropped):
-            for row, ids in zip(batch, _encode(batch, encoder), strict=True):
-                stage = "read" if row["reason"] in UNREADABLE else "filter"
-                rows.append(_row(row, Fate(stage, row["reason"]), len(ids)))
+            encoded = encoder.encode(batch["text"].to_pylist())
+            rows.append(_rows(batch, _dropped_fates(batch), encoded, ends))
         with atomic_write(task_file(self.folder, rank)) as out:
-            pl.DataFrame(rows, schema=ROWS_SCHEMA).write_parquet(out, compression="zstd")
+            pq.write_table(pa.concat_tables(rows), out, compression="zstd")
         yield from ()
 
 
@@ -142,18 +136,19 @@ def tokens_file(folder: Path, rank: int) -> Path:
     return task_file(folder, rank).with_suffix(".bin")
 
 
-def _batches(path: Path) -> Any:
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH_DOCUMENTS, columns=[*_COLUMNS, "text", "reason"]):
-            yield batch.to_pylist()
+        yield from file.iter_batches(BATCH_DOCUMENTS, columns=[*_COLUMNS, "text", "reason"])
 
 
-def _encode(batch: list[dict[str, Any]], encoder: Encoder) -> list[NDArray[np.uint32]]:
-    """Token ids of each document, without EOS; views of one flat array."""
-    encoded = encoder.encode([row["text"] for row in batch])
-    return np.split(encoded.ids, encoded.offsets[1:-1])
+def _dropped_fates(batch: pa.RecordBatch) -> list[Fate]:
+    reasons = batch["reason"].to_pylist()
+    return [Fate("read" if reason in UNREADABLE else "filter", reason) for reason in reasons]
 
 
-def _row(row: dict[str, Any], fate: Fate, num_tokens: int) -> dict[str, Any]:
-    facts = {name: row[name] for name in _COLUMNS}
-    return facts | {"stage": fate.stage, "reason": fate.reason, "tokens": num_tokens + 1}
+def _rows(batch: pa.RecordBatch, fates: list[Fate], encoded: Encoded, ends: DocumentEnds) -> Any:
+    """The batch without its text, with what became of every document: an Arrow table."""
+    columns = [batch[name] for name in _COLUMNS]
+    columns += [pa.array([fate[i] for fate in fates], pa.string()) for i in (0, 1)]
+    columns.append(pa.array(np.diff(encoded.offsets) + ends.per_document))
+    return pa.Table.from_arrays(columns, schema=ROWS_SCHEMA)

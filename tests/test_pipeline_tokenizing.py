@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from configs.build import SplitConfig, TokenizerConfig
-from pipeline.bpe import load_tokenizer, train
+from pipeline.bpe import document_ends, load_tokenizer, train
 from pipeline.decisions import split_of
 from pipeline.encoders import FastEncoder, ReferenceEncoder, adversarial_texts, compare
 from pipeline.errors import BuildError
@@ -65,12 +65,14 @@ def test_an_unequal_encoder_is_found_out(tokenizer: Path, tmp_path: Path) -> Non
 
 
 def test_a_given_tokenizer_must_know_eos(tokenizer: Path, tmp_path: Path) -> None:
-    assert load_tokenizer(tokenizer, EOS)[1] == 0
+    assert document_ends(tokenizer, TokenizerConfig()) == (None, 0, np.dtype("<u2"))
     with pytest.raises(BuildError, match=r"has no token '</s>'; set `tokenizer\.eos_token`"):
-        load_tokenizer(tokenizer, "</s>")
+        document_ends(tokenizer, TokenizerConfig(eos_token="</s>"))
+    with pytest.raises(BuildError, match=r"has no token '<s>'; set `tokenizer\.bos_token`"):
+        document_ends(tokenizer, TokenizerConfig(bos_token="<s>"))
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(BuildError, match=r"not a tokenizer\.json"):
-        load_tokenizer(tmp_path / "bad.json", EOS)
+        load_tokenizer(tmp_path / "bad.json")
 
 
 def test_validation_share_and_independence() -> None:
