@@ -1,7 +1,7 @@
 """datatrove (nanotron, SmolLM): FILE.ds of tokens, FILE.ds.index, FILE.ds.metadata.
 
-The index holds the documents' ends: uint64, cumulative, in tokens. The metadata are three lines: tokenizer|bytes a token,
-number of tokens, the same for people.
+The index holds the documents' ends: uint64, cumulative, in tokens. The metadata are three lines:
+tokenizer|bytes a token, number of tokens, the same for people.
 """
 
 from pathlib import Path

@@ -11,11 +11,12 @@ import numpy as np
 
 from shards.convert_files import Output
 from shards.errors import DatasetError
-from shards.formats_base import Part, Reading, TokenFile, head_bytes, map_tokens
+from shards.formats_base import Ids, Part, Reading, TokenFile, head_bytes, map_tokens
 
 _HEADER_BYTES = 1024
 _HEADERS = {2: (20240520, 1), 4: (20240801, 7)}  # token bytes -> magic, version
 _SEEK_LIMIT = 2**31
+_SAMPLE_TOKENS = 1 << 16
 
 
 def write_nanogpt(part: Part, output: Output) -> None:
@@ -41,7 +42,8 @@ def open_raw(path: Path, reading: Reading) -> TokenFile:
     """Open a headerless file of tokens.
 
     Raises:
-        DatasetError: the file has a header, or its size is no multiple of the token's.
+        DatasetError: the file has a header, or its size is no multiple of the token's, or
+            tokens are uint32 and taken for uint16.
     """
     head = head_bytes(path, _HEADER_BYTES)
     if head.startswith(b"\x93NUMPY"):
@@ -52,7 +54,19 @@ def open_raw(path: Path, reading: Reading) -> TokenFile:
     words = np.frombuffer(head, "<i4") if len(head) == _HEADER_BYTES else np.zeros(256, "<i4")
     if (int(words[0]), int(words[1])) in _HEADERS.values() and not words[3:].any():
         raise DatasetError(f"{path}: has llm.c's header; read it with --from llmc")
-    return TokenFile(path, map_tokens(path, 0, reading.dtype))
+    tokens = map_tokens(path, 0, reading.dtype)
+    _require_width(path, tokens)
+    return TokenFile(path, tokens)
+
+
+def _require_width(path: Path, tokens: Ids) -> None:
+    """Small uint32 ids read as uint16 are every second id 0, which may well be EOS."""
+    few = tokens[:_SAMPLE_TOKENS]
+    if tokens.itemsize == 2 and len(few) >= 64 and few[::2].any() and not few[1::2].any():
+        raise DatasetError(
+            f"{path}: every second uint16 of the first {len(few)} is 0, so tokens are wider; "
+            "read it with --dtype uint32"
+        )
 
 
 def write_llmc(part: Part, output: Output) -> None:
