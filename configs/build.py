@@ -11,8 +11,8 @@ from configs.presets import with_presets
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
 """A source's name: it becomes a directory of the dataset."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Profile = Literal["web", "docs", "math", "none"]
-"""A named set of filter rules; `pipeline/README.md` lists what each one drops."""
+Profile = Literal["web", "crawl", "edu", "encyclopedia", "books", "docs", "math", "none"]
+"""A named set of filter rules; `docs/filters.md` says what each one drops, and why."""
 
 
 class _Source(Section):
@@ -208,7 +208,12 @@ class ShardsConfig(Section):
     """Files of packed tokens."""
 
     shard_tokens: Annotated[int, Field(ge=1000, le=1 << 30)] = 100_000_000
-    """Most tokens in a shard; documents are never cut."""
+    """Most tokens in a shard; documents are never cut at its end."""
+    max_tokens: dict[SourceName, Annotated[int, Field(ge=2)]] = Field(default={})
+    """Source to exactly so many training tokens, the ends of documents included. The document
+    that reaches it is cut to fit; what comes after it, validation too, is left out."""
+    shuffle_seeds: dict[SourceName, Annotated[int, Field(ge=0, lt=2**63)]] = Field(default={})
+    """Source to the seed that its documents are shuffled by; the others stay in stored order."""
 
 
 class BuildConfig(Section):
@@ -235,10 +240,13 @@ class BuildConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _priority_known(self) -> "BuildConfig":
-        unknown = [name for name in self.dedup.priority if name not in self.sources]
-        if unknown:
-            raise ValueError(
-                f"dedup.priority names {unknown}; the sources are {list(self.sources)}"
-            )
+    def _sources_known(self) -> "BuildConfig":
+        named = {
+            "dedup.priority": self.dedup.priority,
+            "shards.max_tokens": self.shards.max_tokens,
+            "shards.shuffle_seeds": self.shards.shuffle_seeds,
+        }
+        for key, names in named.items():
+            if unknown := [name for name in names if name not in self.sources]:
+                raise ValueError(f"{key} names {unknown}; the sources are {list(self.sources)}")
         return self

@@ -23,7 +23,7 @@ from pipeline.documents import task_file
 from pipeline.errors import BuildError
 from pipeline.executor import worker_pool
 from pipeline.lock import locked
-from pipeline.packing import read_facts
+from pipeline.packing import read_packed
 from pipeline.plan import DATASET, Plan, Planner
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
 from pipeline.tokenizing import ENCODER
@@ -180,8 +180,8 @@ def _tokenizer_facts(plan: Plan, config: BuildConfig) -> TokenizerFacts:
 def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     source = planner.sources[name]
     extracted = plan.extract[name].facts() or {}
-    splits = read_facts(plan.pack.directory / f"{name}.json")
-    stages = funnel.funnel(_rows(name, plan, planner))
+    splits, over_budget = read_packed(plan.pack.directory / f"{name}.json")
+    stages = funnel.funnel(_rows(name, plan, planner), over_budget)
     funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))
     funnel.check_splits(name, stages, splits)
     unreadable = unreadable_files(plan.extract[name].directory)

@@ -12,8 +12,8 @@ import polars as pl
 from pipeline.errors import BuildError
 from shards.manifest import Dropped, FunnelStage, SplitFacts
 
-STAGES = ("read", "filter", "dedup", "pack")
-"""Stages that take documents out, and the last, which takes none out."""
+STAGES = ("read", "filter", "dedup")
+"""Stages that take documents out; a budget, where there is one, and `pack` follow."""
 
 
 class Count(NamedTuple):
@@ -32,25 +32,38 @@ def count(rows: pl.DataFrame) -> Count:
     return Count(len(rows), int(rows["characters"].sum()), int(rows["tokens"].sum()))
 
 
-def funnel(rows: pl.DataFrame) -> tuple[FunnelStage, ...]:
+def funnel(
+    rows: pl.DataFrame, over_budget: Mapping[str, Dropped] | None = None
+) -> tuple[FunnelStage, ...]:
     """The stages of one source.
 
     Args:
         rows: every document that was read, with the `stage` it ended in, `reason` and `tokens`.
+        over_budget: what the source's token budget left out; None where it has none.
     """
     stages, rest = [], rows
     for stage in STAGES:
-        ended = rest.filter(pl.col("stage") == stage)
-        going = rest if stage == "pack" else rest.filter(pl.col("stage") != stage)
-        dropped = ended.clear() if stage == "pack" else ended
-        stages.append(_stage(stage, count(rest), count(going), dropped))
+        here = pl.col("stage") == stage
+        ended, going = rest.filter(here), rest.filter(~here)
+        stages.append(_stage(stage, count(rest), _by_reason(ended)))
         rest = going
-    return tuple(stages)
+    if over_budget is not None:
+        stages.append(_stage("budget", count(rest), over_budget))
+    last = stages[-1]
+    left = Count(last.documents_out, last.characters_out, last.tokens_out or 0)
+    return (*stages, _stage("pack", left, {}))
 
 
-def _stage(name: str, before: Count, after: Count, dropped: pl.DataFrame) -> FunnelStage:
-    reasons = sorted(set(dropped["reason"].to_list()))
-    counts = {reason: count(dropped.filter(pl.col("reason") == reason)) for reason in reasons}
+def _by_reason(rows: pl.DataFrame) -> dict[str, Dropped]:
+    reasons = sorted(set(rows["reason"].to_list()))
+    counts = {reason: count(rows.filter(pl.col("reason") == reason)) for reason in reasons}
+    return {reason: Dropped(**amount._asdict()) for reason, amount in counts.items()}
+
+
+def _stage(name: str, before: Count, dropped: Mapping[str, Dropped]) -> FunnelStage:
+    after = before
+    for lost in dropped.values():
+        after -= Count(lost.documents, lost.characters, lost.tokens or 0)
     return FunnelStage(
         stage=name,
         documents_in=before.documents,
@@ -59,7 +72,7 @@ def _stage(name: str, before: Count, after: Count, dropped: pl.DataFrame) -> Fun
         documents_out=after.documents,
         characters_out=after.characters,
         tokens_out=after.tokens,
-        dropped={reason: Dropped(**amount._asdict()) for reason, amount in counts.items()},
+        dropped=dict(dropped),
     )
 
 

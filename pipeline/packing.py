@@ -1,9 +1,10 @@
-"""The last stage: the tokens of kept documents, in reading order, into the dataset's shards."""
+"""The last stage: the tokens of kept documents, in stored or shuffled order, into shards."""
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,15 +12,24 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
-from configs.build import TokenizerConfig
-from pipeline.bpe import document_ends
+from configs.build import ShardsConfig, TokenizerConfig
+from pipeline.bpe import document_ends, load_tokenizer
+from pipeline.budget import Budget
 from pipeline.decisions import SPLITS
 from pipeline.documents import task_file
 from pipeline.errors import BuildError
 from pipeline.tokenizing import tokens_file
 from shards.atomic import write_json_atomic
-from shards.manifest import SplitFacts
-from shards.writer import DocumentRow, SplitWriter, Tokens
+from shards.index import SCORE
+from shards.manifest import Dropped, SplitFacts
+from shards.writer import SplitWriter, Tokens
+
+_BATCH_DOCUMENTS = 8192
+_BUCKET_TOKENS = 1 << 26
+_NAMES = {"characters": "char_count", "bytes": "byte_count", "tokens": "token_count"}
+
+Batch = tuple[pl.DataFrame, Tokens]
+"""Documents of both splits, columns as in the index and `split`; and their tokens."""
 
 
 class PackSource(PipelineStep):
@@ -31,7 +41,7 @@ class PackSource(PipelineStep):
         duplicates: what the deduplication stage decided.
         tokenizer: the tokenizer.json.
         config: what stands at the ends of documents.
-        shard_tokens: most tokens in a shard.
+        shards: how large shards are, which sources are shuffled or have a budget.
         dataset: directory that gets the shards.
         folder: where the facts are written.
     """
@@ -46,13 +56,13 @@ class PackSource(PipelineStep):
         duplicates: Path,
         tokenizer: Path,
         config: TokenizerConfig,
-        shard_tokens: int,
+        shards: ShardsConfig,
         dataset: Path,
         folder: Path,
     ) -> None:
         super().__init__()
         self.ranks, self.encoded, self.duplicates = ranks, encoded, duplicates
-        self.tokenizer, self.config, self.shard_tokens = tokenizer, config, shard_tokens
+        self.tokenizer, self.config, self.shards = tokenizer, config, shards
         self.dataset, self.folder = dataset, folder
 
     def run(
@@ -61,62 +71,143 @@ class PackSource(PipelineStep):
         """Write the shards of source number `rank`; yields nothing."""
         source = list(self.ranks)[rank]
         ends = document_ends(self.tokenizer, self.config)
-        writers = {
-            split: SplitWriter(
-                self.dataset, source, split, ends.dtype, ends.eos_id, self.shard_tokens
-            )
-            for split in SPLITS
-        }
-        folded = _folded(self.duplicates, source)
-        for task in self.ranks[source]:
-            for split, row, tokens in _packed(self.encoded, task, ends.dtype, folded):
-                writers[split].add(row, tokens)
-        facts = {split: writer.close().model_dump() for split, writer in writers.items()}
-        write_json_atomic(self.folder / f"{source}.json", facts)
+        new_writer = partial(
+            SplitWriter,
+            directory=self.dataset,
+            source=source,
+            dtype=ends.dtype,
+            eos_id=ends.eos_id,
+            shard_tokens=self.shards.shard_tokens,
+        )
+        writers = {split: new_writer(split=split) for split in SPLITS}
+        budget = self._budget(source)
+        for rows, tokens in self._batches(source, ends.dtype):
+            _write(writers, *(budget.take(rows, tokens) if budget else (rows, tokens)))
+        if budget:
+            budget.check(source)
+        splits = {split: writer.close().model_dump() for split, writer in writers.items()}
+        dropped = {k: v.model_dump() for k, v in budget.dropped.items()} if budget else None
+        write_json_atomic(self.folder / f"{source}.json", {"splits": splits, "dropped": dropped})
         yield from ()
 
+    def _budget(self, source: str) -> Budget | None:
+        most = self.shards.max_tokens.get(source)
+        return None if most is None else Budget(most, load_tokenizer(self.tokenizer))
 
-def _folded(duplicates: Path, source: str) -> dict[str, list[str]]:
-    """Ids of the dropped documents by the kept one of this source that they repeat."""
+    def _batches(self, source: str, dtype: np.dtype[Any]) -> Iterator[Batch]:
+        tasks = [EncodedTask(self.encoded, rank, dtype) for rank in self.ranks[source]]
+        folded = _folded(self.duplicates, source)
+        seed = self.shards.shuffle_seeds.get(source)
+        batches = _in_order(tasks) if seed is None else _shuffled(tasks, seed)
+        for rows, tokens in batches:
+            yield (
+                rows.join(folded, "doc_id", "left", maintain_order="left").with_columns(
+                    pl.col("duplicates").fill_null([]), scores=pl.lit([], pl.List(SCORE))
+                ),
+                tokens,
+            )
+
+
+class EncodedTask:
+    """What one task of the encoding stage wrote of the kept documents."""
+
+    def __init__(self, encoded: Path, rank: int, dtype: np.dtype[Any]) -> None:
+        self._rows, path = task_file(encoded, rank), tokens_file(encoded, rank)
+        size = path.stat().st_size // dtype.itemsize
+        self.tokens: Tokens = (
+            np.asarray(np.memmap(path, dtype, "r")) if size else np.empty(0, dtype)
+        )
+        counted = self.rows(["tokens"])["token_count"].sum()
+        if counted != size:
+            raise BuildError(
+                f"{path}: {size} tokens, its rows count {counted}; the file is damaged: "
+                f"delete {encoded} and build again"
+            )
+
+    def rows(self, columns: list[str] | None = None) -> pl.DataFrame:
+        """Documents in stored order: columns as in the index, `split`, and `start` in the file."""
+        kept = pl.scan_parquet(self._rows).filter(pl.col("stage") == "pack").drop("stage")
+        chosen = kept if columns is None else kept.select(columns)
+        frame = chosen.rename({**_NAMES, "reason": "split"}, strict=False).collect()
+        return frame.with_columns(start=pl.col("token_count").cum_sum() - pl.col("token_count"))
+
+
+def _in_order(tasks: list[EncodedTask]) -> Iterator[Batch]:
+    for task in tasks:
+        for rows in task.rows().iter_slices(_BATCH_DOCUMENTS):
+            first, last = rows["start"][0], rows["start"][-1] + rows["token_count"][-1]
+            yield rows.drop("start"), task.tokens[first:last]
+
+
+def _shuffled(tasks: list[EncodedTask], seed: int) -> Iterator[Batch]:
+    """All documents in the order of a keyed hash of their text.
+
+    One bucket of the hash's range is in memory at a time, each collected from all tasks.
+    """
+    total = sum(len(task.tokens) for task in tasks)
+    num_buckets = -(-total // _BUCKET_TOKENS)
+    for bucket in range(num_buckets):
+        parts = [_bucket(task, seed, bucket, num_buckets) for task in tasks]
+        rows = pl.concat([frame.with_columns(task=i) for i, frame in enumerate(parts)])
+        rows = rows.sort("key", "task", "start")
+        places = zip(rows["task"], rows["start"], rows["token_count"], strict=True)
+        tokens = [tasks[task].tokens[start : start + count] for task, start, count in places]
+        if tokens:
+            yield rows.drop("key", "task", "start"), np.concatenate(tokens)
+
+
+def _bucket(task: EncodedTask, seed: int, bucket: int, num_buckets: int) -> pl.DataFrame:
+    rows = task.rows()
+    keys = shuffle_keys(rows["content_hash"].to_list(), seed)
+    width = np.uint64(2**64 // num_buckets + 1) if num_buckets > 1 else None
+    here = np.full(len(keys), True) if width is None else keys // width == bucket
+    return rows.with_columns(key=pl.Series(keys)).filter(pl.Series(here))
+
+
+def shuffle_keys(content_hashes: list[bytes], seed: int) -> NDArray[np.uint64]:
+    """The numbers that shuffled documents are sorted by: uint64 [num_documents]."""
+    halves = np.frombuffer(b"".join(content_hashes), "<u8").reshape(-1, 2)
+    keys = halves[:, 0] ^ np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
+    out: NDArray[np.uint64] = keys ^ (keys >> np.uint64(31))
+    return out
+
+
+def _write(writers: dict[str, SplitWriter], rows: pl.DataFrame, tokens: Tokens) -> None:
+    counts = rows["token_count"].to_numpy()
+    for split, writer in writers.items():
+        chosen = (rows["split"] == split).to_numpy()
+        if chosen.any():
+            part = tokens if chosen.all() else tokens[np.repeat(chosen, counts)]
+            writer.add_many(rows.filter(pl.Series(chosen)).drop("split"), part)
+
+
+def _folded(duplicates: Path, source: str) -> pl.DataFrame:
+    """`duplicates`: ids of the dropped documents, by the kept one of this source they repeat."""
     rows = pl.scan_parquet(duplicates).filter(pl.col("keeper_source") == source)
-    pairs = rows.select("keeper", "doc_id").collect()
-    return dict(pairs.group_by("keeper", maintain_order=True).agg("doc_id").iter_rows())
+    groups = rows.group_by("keeper", maintain_order=True).agg(duplicates=pl.col("doc_id"))
+    return groups.select(doc_id="keeper", duplicates="duplicates").collect()
 
 
-def _packed(
-    encoded: Path,
-    rank: int,
-    dtype: np.dtype[np.uint16] | np.dtype[np.uint32],
-    folded: dict[str, list[str]],
-) -> Iterator[tuple[str, DocumentRow, Tokens]]:
-    """Split, index row and tokens (EOS at the end) of an encoding task's kept documents."""
-    tokens: NDArray[Any] = np.fromfile(tokens_file(encoded, rank), dtype)
-    rows = pl.read_parquet(task_file(encoded, rank)).filter(pl.col("stage") == "pack")
-    if rows["tokens"].sum() != len(tokens):
-        raise BuildError(
-            f"{tokens_file(encoded, rank)}: {len(tokens)} tokens, its rows count "
-            f"{rows['tokens'].sum()}; the file is damaged: delete {encoded} and build again"
-        )
-    start = 0
-    for row in rows.iter_rows(named=True):
-        stop = start + row["tokens"]
-        facts = DocumentRow(
-            doc_id=row["doc_id"],
-            char_count=row["characters"],
-            byte_count=row["bytes"],
-            content_hash=row["content_hash"],
-            origin_file=row["origin_file"],
-            origin_row=row["origin_row"],
-            url=row["url"],
-            duplicates=folded.get(row["doc_id"], []),
-            scores={},
-        )
-        yield row["reason"], facts, tokens[start:stop]
-        start = stop
+class Packed(NamedTuple):
+    """What became of a source in the last stage.
+
+    Attributes:
+        splits: those that hold any document.
+        dropped: by its budget; None where it has none.
+    """
+
+    splits: dict[str, SplitFacts]
+    dropped: dict[str, Dropped] | None
 
 
-def read_facts(path: Path) -> dict[str, SplitFacts]:
-    """The splits of a source that hold any document."""
+def read_packed(path: Path) -> Packed:
+    """What `PackSource` wrote about a source."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    splits = {name: SplitFacts.model_validate(facts) for name, facts in values.items()}
-    return {name: facts for name, facts in splits.items() if facts.documents}
+    splits = {name: SplitFacts.model_validate(facts) for name, facts in values["splits"].items()}
+    dropped = values["dropped"]
+    return Packed(
+        {name: facts for name, facts in splits.items() if facts.documents},
+        dropped and {name: Dropped.model_validate(facts) for name, facts in dropped.items()},
+    )

@@ -12,6 +12,7 @@ import contamination.words
 from configs.build import BuildConfig, TokenizerConfig
 from pipeline import (
     bpe,
+    budget,
     decisions,
     dedup,
     docstrings,
@@ -38,7 +39,8 @@ from pipeline.stages import Stage, stage_key
 from pipeline.tokenizing import ENCODER, ChooseEncoder, EncodeDocuments, EncodeInput
 from shards.hashing import blake3_file
 
-_PACKAGES = ("blake3", "datatrove", "fastokens", "numba", "numpy", "polars", "pyarrow", "rensa")
+_PACKAGES = ("blake3", "datatrove", "fastokens", "numba", "numpy", "polars", "py3langid")
+_PACKAGES += ("pyarrow", "rensa")
 DATASET = "dataset"
 
 
@@ -148,7 +150,7 @@ class Planner:
         inputs, tasks = extracted.directory / "documents", extracted.num_tasks
         return self._stage(
             f"filter-{name}",
-            [documents, filters],
+            [documents, *filters.MODULES],
             {"extract": extracted.key, "profile": profile},
             num_tasks=tasks,
             steps=lambda d: [
@@ -254,8 +256,8 @@ class Planner:
         config = self.config
         return self._stage(
             "pack",
-            [packing],
-            {"encode": encode.key, "shard_tokens": config.shards.shard_tokens},
+            [budget, packing],
+            {"encode": encode.key, "shards": config.shards.model_dump()},
             num_tasks=len(ranks),
             steps=lambda d: [
                 packing.PackSource(
@@ -264,7 +266,7 @@ class Planner:
                     deduped.directory / DUPLICATES,
                     tokenizer.directory / bpe.TOKENIZER,
                     config.tokenizer,
-                    config.shards.shard_tokens,
+                    config.shards,
                     d / DATASET,
                     d,
                 )

@@ -20,11 +20,11 @@ from typing import Any
 
 import polars as pl
 
-from configs.build import SplitConfig, TokenizerConfig
+from configs.build import ShardsConfig, SplitConfig, TokenizerConfig
 from pipeline.bpe import document_ends
 from pipeline.dedup import _SCHEMA, DUPLICATES
 from pipeline.encoders import encoder_of
-from pipeline.packing import PackSource, read_facts
+from pipeline.packing import PackSource, read_packed
 from pipeline.tokenizing import ENCODER, EncodeDocuments, EncodeInput
 from shards.atomic import write_json_atomic
 from tests.benchmarks.corpus import TOKENIZER, data_folder, texts_of_size, write_documents
@@ -45,13 +45,13 @@ def ours(folder: Path, tokenizer: Path) -> dict[str, Any]:
             [item], folder / DUPLICATES, tokenizer, folder / ENCODER, split, CONFIG, out
         )
         pack = PackSource(
-            ends, out, folder / DUPLICATES, tokenizer, CONFIG, 100_000_000, out / "d", out
+            ends, out, folder / DUPLICATES, tokenizer, CONFIG, ShardsConfig(), out / "d", out
         )
         encoder_of.cache_clear()  # loading is a part of it
         document_ends.cache_clear()
         gc.collect()
         wall, cpu = timed(lambda: [*encode.run(rank=0), *pack.run(rank=0)])
-        tokens = sum(facts.tokens for facts in read_facts(out / "text.json").values())
+        tokens = sum(facts.tokens for facts in read_packed(out / "text.json").splits.values())
     return {"wall": wall, "cpu": cpu, "tokens": tokens}
 
 

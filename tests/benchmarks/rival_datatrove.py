@@ -30,7 +30,7 @@ from datatrove.utils.typeshelper import Languages
 from datatrove.utils.word_tokenizers import WordTokenizer
 
 
-class RegexWords(WordTokenizer):
+class RegexWords(WordTokenizer):  # type: ignore[misc]
     """Words by a regular expression, for machines without spaCy."""
 
     def word_tokenize(self, text: str) -> list[str]:

@@ -1,0 +1,196 @@
+"""Packing: exact token budgets, shuffles, BOS, wide tokens, and text that comes back whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from tokenizers import Tokenizer, decoders, models
+from tokenizers.pre_tokenizers import ByteLevel
+
+from configs.build import BuildConfig
+from pipeline.budget import Budget
+from pipeline.build import build
+from pipeline.errors import BuildError
+from pipeline.packing import shuffle_keys
+from shards.hashing import content_hash
+from shards.index import index_frame
+from shards.reader import Dataset
+from shards.verify import verify_dataset
+from tests.helpers import EOS, byte_tokenizer, document
+
+TEXTS = {
+    "plain": "A river runs north.",
+    "special": f"Say {EOS} and {EOS[:-1]} twice.\r\n\tTabs",
+    "scripts": "naïve cafe\u0301, 日本語, עברית, 👩‍👩‍👧 and \x00 \u200b end ",
+    "spaces": "  two  \n\n\n three   ",
+} | {
+    f"n{i}": f"Text number {i} tells of {i * i} things, and {i % 7} of them are new."
+    for i in range(60)
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    items = list(TEXTS.items())
+    for name, part in (("1", items[:30]), ("2", items[30:])):
+        lines = [json.dumps({"id": key, "text": text}) for key, text in part]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    byte_tokenizer().save(str(tmp_path / "bytes.json"))
+    return tmp_path
+
+
+def built(folder: Path, name: str, **changes: Any) -> Dataset:
+    values: dict[str, Any] = {
+        "name": "t",
+        "sources": {
+            "a": {"kind": "jsonl", "licence": "CC0", "paths": [f"{folder}/*.jsonl"], "id": "id"},
+        },
+        "split": {"val_fraction": 0.1},
+        "tokenizer": {"file": str(folder / "bytes.json")},
+        "shards": {"shard_tokens": 1000},
+    }  # fmt: skip
+    for key, value in changes.items():
+        values[key] = {**values.get(key, {}), **value}
+    result = build(BuildConfig.model_validate(values), folder / name)
+    assert result is not None
+    assert verify_dataset(result.path).problems == []
+    return Dataset.open(result.path)
+
+
+def texts_of(dataset: Dataset, split: str) -> dict[str, str]:
+    """The text of every document, decoded from the shards, in stored order."""
+    stream, tokenizer, out = dataset.stream("a", split), dataset.tokenizer(), {}
+    for row in stream.documents().iter_rows(named=True):
+        start, stop = row["token_start"], row["token_start"] + row["token_count"]
+        ids = stream.tokens(start, stop).tolist()
+        assert ids[-1] == dataset.manifest.tokenizer.eos_id
+        out[row["doc_id"]] = tokenizer.decode(ids[:-1], skip_special_tokens=False)
+    return out
+
+
+def test_shards_decode_to_the_filtered_text(folder: Path) -> None:
+    dataset = built(folder, "d")
+    assert texts_of(dataset, "train") | texts_of(dataset, "val") == TEXTS
+
+
+def test_a_budget_is_met_to_the_token(folder: Path) -> None:
+    whole = texts_of(built(folder, "whole"), "train")
+    dataset = built(folder, "cut", shards={"shard_tokens": 1000, "max_tokens": {"a": 1234}})
+    stream = dataset.stream("a", "train")
+    assert stream.num_tokens == 1234
+    found = texts_of(dataset, "train")
+    *before, last = found
+    assert list(found) == list(whole)[: len(found)]
+    assert [found[key] for key in before] == [whole[key] for key in before]
+    assert whole[last].startswith(found[last])
+    assert whole[last] != found[last]
+    row = stream.documents().row(-1, named=True)
+    assert (row["char_count"], row["content_hash"]) == (
+        len(found[last]),
+        content_hash(found[last]),
+    )
+    budget, pack = dataset.manifest.sources["a"].funnel[-2:]
+    splits = dataset.manifest.sources["a"].splits
+    assert (budget.stage, set(budget.dropped)) == ("budget", {"over_budget", "cut"})
+    assert budget.dropped["cut"].documents == 0
+    assert budget.dropped["cut"].characters == len(whole[last]) - len(found[last])
+    lost = sum(d.documents for d in budget.dropped.values())
+    assert budget.documents_in == len(TEXTS) == pack.documents_out + lost
+    assert pack.tokens_out == sum(facts.tokens for facts in splits.values())
+
+
+def test_a_budget_beyond_the_source_is_refused(folder: Path) -> None:
+    with pytest.raises(
+        BuildError, match=r"10,000 training tokens are asked for, it has \d,\d\d\d;"
+    ):
+        built(folder, "d", shards={"max_tokens": {"a": 10_000}})
+
+
+def test_a_cut_inside_a_character_keeps_whole_characters() -> None:
+    budget = Budget(5, byte_tokenizer())
+    text = "aé日b"  # 1 + 2 + 3 + 1 bytes, a token each
+    ids = np.array([*byte_tokenizer().encode(text).ids, 0], np.uint16)
+    rows = index_frame([document("d", text)], [len(ids)]).with_columns(split=pl.lit("train"))
+    taken, tokens = budget.take(rows, ids)
+    assert tokens.tolist() == [*ids[:4].tolist(), 0]  # a, é and the first byte of 日
+    assert taken.select("token_count", "char_count", "byte_count").row(0) == (5, 2, 3)
+    assert taken["content_hash"][0] == content_hash("aé")
+    assert budget.dropped["cut"].model_dump() == {"documents": 0, "characters": 2, "tokens": 3}
+
+
+def test_budgets_on_every_boundary() -> None:
+    rows = index_frame([document(f"d{i}", "ab") for i in range(4)], [3, 3, 3, 3])
+    rows = rows.with_columns(split=rows["doc_id"].replace_strict(
+        {"d0": "train", "d1": "val", "d2": "train", "d3": "train"}
+    ))  # fmt: skip
+    ids = np.array([*byte_tokenizer().encode("ab").ids, 0] * 4, np.uint16)
+    for most in range(2, 10):
+        budget = Budget(most, byte_tokenizer())
+        taken, tokens = budget.take(rows[:2], ids[:6])
+        later, more = budget.take(rows[2:], ids[6:])
+        budget.check("a")
+        is_train = [*(taken["split"] == "train"), *(later["split"] == "train")]
+        counts = [*taken["token_count"], *later["token_count"]]
+        assert sum(np.array(counts)[is_train]) == most
+        assert len(tokens) + len(more) == sum(counts)
+        dropped = budget.dropped["over_budget"].documents
+        assert len(is_train) + dropped == 4
+        # A validation document right after the last training token is beyond the end.
+        assert ("d1" in taken["doc_id"]) == (most > 3)
+
+
+def test_shuffled_documents_are_the_same_documents(folder: Path) -> None:
+    stored = texts_of(built(folder, "stored"), "train")
+    one = texts_of(built(folder, "one", shards={"shuffle_seeds": {"a": 1}}), "train")
+    two = texts_of(built(folder, "two", shards={"shuffle_seeds": {"a": 2}}), "train")
+    assert one == two == stored
+    assert len({tuple(stored), tuple(one), tuple(two)}) == 3
+
+
+def test_shuffle_keys_are_spread_and_stay() -> None:
+    keys = shuffle_keys([content_hash(f"{i}") for i in range(20_000)], 5)
+    assert len(np.unique(keys)) == 20_000
+    assert abs((keys / 2**64).mean() - 0.5) < 0.01
+    assert abs(np.corrcoef(keys / 2**64, np.arange(20_000))[0, 1]) < 0.03
+    # A golden value: the order must never change between releases.
+    assert int(keys[0]) == 10349701559739503990
+
+
+def test_bos_begins_every_document_where_asked_for(folder: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens(["<s>"])
+    tokenizer.save(str(folder / "bos.json"))
+    dataset = built(folder, "d", tokenizer={"file": str(folder / "bos.json"), "bos_token": "<s>"})
+    bos = tokenizer.token_to_id("<s>")
+    stream = dataset.stream("a")
+    tokens = stream.tokens(0, stream.num_tokens)
+    starts = stream.documents()["token_start"].to_numpy()
+    assert np.flatnonzero(tokens == bos).tolist() == starts.tolist()
+    assert dataset.manifest.config["tokenizer"]["bos_token"] == "<s>"
+    with pytest.raises(ValueError, match="EOS must stand at the ends of documents only"):
+        built(folder, "e", tokenizer={"bos_token": EOS})
+
+
+def test_a_vocabulary_above_65536_is_stored_as_uint32(folder: Path) -> None:
+    alphabet = sorted(ByteLevel.alphabet())
+    fill = {f"filler{i}": i + 1 for i in range(70_000)}
+    vocab = {EOS: 0} | fill | {c: 70_001 + i for i, c in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([EOS])
+    tokenizer.save(str(folder / "wide.json"))
+    dataset = built(folder, "d", tokenizer={"file": str(folder / "wide.json")})
+    assert dataset.manifest.tokenizer.dtype == "uint32"
+    stream = dataset.stream("a")
+    tokens = stream.tokens(0, stream.num_tokens)
+    assert tokens.dtype == np.uint32
+    assert set(np.unique(tokens)) - {0} <= set(range(70_001, 70_257))
+    size = sum(
+        (dataset.path / shard.path).stat().st_size for _, _, shard in dataset.manifest.shards()
+    )
+    assert size == 4 * sum(shard.tokens for _, _, shard in dataset.manifest.shards())
+    assert texts_of(dataset, "train") | texts_of(dataset, "val") == TEXTS
