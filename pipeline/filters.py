@@ -1,62 +1,33 @@
 """Filter profiles: which rules a source goes through, as datatrove filters; drops by reason.
 
 Profiles are named because rules do not travel: what marks a bad web page (symbols, short lines,
-repeated phrases) is how mathematics is written.
+repeated phrases) is how mathematics is written. Why each profile is as it is, and what it does to
+real texts, is in docs/filters.md.
 """
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter
+from datatrove.pipeline.filters import FineWebQualityFilter, URLFilter
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
-from datatrove.utils.word_tokenizers import WordTokenizer
+from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
+from tldextract import TLDExtract
 
 from configs.build import Profile
+from pipeline import gopher, language, modular, phrases, word_table, words
 from pipeline.documents import DocumentFile, task_file
+from pipeline.gopher import GopherQuality, GopherRepetition
+from pipeline.language import LanguageFilter
+from pipeline.word_table import WordCount, WordTable
 
-_WORD = re.compile(
-    r"\d+(?:[.,:]\d+)*"  # numbers and times
-    r"|(?:[^\W\d_]\.){2,}"  # initials: U.S.
-    r"|[^\W_]+(?:['’][^\W_]+)?"  # words
-    r"|\.{2,}|-{2,}|_+|[^\w\s]"  # punctuation, one mark a word
-)
-_SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*\s+")
-
-
-class RegexWords(WordTokenizer):
-    """Words by a regular expression, in place of the spaCy tokenizer datatrove loads by language.
-
-    datatrove's word filters take a tokenizer object where they take a language. Like spaCy's, this
-    one makes words of letters and digits, and of every punctuation mark. It differs where spaCy
-    has tables for English: contractions and clitics stay whole ("don't" is one word, not "do" and
-    "n't"), addresses and some abbreviations fall apart at their punctuation. So counts of words
-    differ by a few per cent, and a document within that of a threshold may be decided the other
-    way. It is 35 times as fast, and that is most of the time of these filters.
-    """
-
-    def word_tokenize(self, text: str) -> list[str]:
-        """Words and punctuation marks in order."""
-        return _WORD.findall(text)
-
-    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        """Spans of sentences, cut after end marks."""
-        return list(_sentence_spans(text))
-
-    def sent_tokenize(self, text: str) -> list[str]:
-        """Sentences, stripped."""
-        return [text[start:end].strip() for start, end in _sentence_spans(text)]
-
-
-def _sentence_spans(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    for end in (match.end() for match in _SENTENCE_END.finditer(text)):
-        yield start, end
-        start = end
-    if start < len(text):
-        yield start, len(text)
+MODULES = [sys.modules[__name__], gopher, language, modular, phrases, word_table, words]
+"""The code that decides what a profile keeps."""
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 
 class TextFilter(BaseFilter):
@@ -88,18 +59,79 @@ class TextFilter(BaseFilter):
         return True
 
 
+class AddressFilter(URLFilter):
+    """datatrove's `URLFilter`, without a network; documents without an address pass.
+
+    The lists of blocked domains come with datatrove. They take four seconds to read, and 800 MB.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tldextractor = TLDExtract(suffix_list_urls=(), cache_dir=None)  # its built-in list
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        """Whether to keep the document, or the reason not to."""
+        verdict: bool | tuple[bool, str] = not doc.metadata["url"] or super().filter(doc)
+        return verdict
+
+
+def _web(table: WordTable) -> list[BaseFilter]:
+    fineweb = FineWebQualityFilter(language=WordCount(table))
+    # The language comes last, since it takes longest.
+    return [GopherQuality(table), GopherRepetition(table), fineweb, LanguageFilter()]
+
+
+def _crawl(table: WordTable) -> list[BaseFilter]:
+    return [AddressFilter(), *_web(table)]
+
+
+def _edu(table: WordTable) -> list[BaseFilter]:
+    quality = GopherQuality(table, max_non_alpha_words_ratio=0.7)
+    return [quality, _repeated_parts(table), LanguageFilter()]
+
+
+def _encyclopedia(table: WordTable) -> list[BaseFilter]:
+    quality = GopherQuality(table, min_doc_words=30, max_non_alpha_words_ratio=0.6)
+    return [quality, _repeated_parts(table), LanguageFilter()]
+
+
+def _books(table: WordTable) -> list[BaseFilter]:
+    quality = GopherQuality(table, max_doc_words=None, max_non_alpha_words_ratio=0.7)
+    return [quality, GopherRepetition(table), LanguageFilter()]
+
+
+def _docs(table: WordTable) -> list[BaseFilter]:
+    return [TextFilter(200, min_letters=0.6, max_word_characters=500), _repeated_parts(table)]
+
+
+def _math(table: WordTable) -> list[BaseFilter]:
+    return [TextFilter(100, min_letters=0.35, max_word_characters=1000)]
+
+
+def _none(table: WordTable) -> list[BaseFilter]:
+    return []
+
+
+def _repeated_parts(table: WordTable) -> GopherRepetition:
+    """Whole lines and paragraphs only: exercises and lists of parameters repeat phrases."""
+    return GopherRepetition(table, top_n_grams=(), dup_n_grams=())
+
+
+_RULES: dict[Profile, Callable[[WordTable], list[BaseFilter]]] = {
+    "web": _web,
+    "crawl": _crawl,
+    "edu": _edu,
+    "encyclopedia": _encyclopedia,
+    "books": _books,
+    "docs": _docs,
+    "math": _math,
+    "none": _none,
+}
+
+
 def rules(profile: Profile) -> list[BaseFilter]:
     """The filters of a profile, in order; fresh objects."""
-    words = RegexWords()
-    if profile == "web":
-        return [GopherQualityFilter(language=words), GopherRepetitionFilter(language=words)]
-    if profile == "docs":
-        # Parameter lists repeat phrases, so only whole lines and paragraphs count as repetition.
-        repeated = GopherRepetitionFilter(top_n_grams=(), dup_n_grams=(), language=words)
-        return [TextFilter(200, min_letters=0.6, max_word_characters=500), repeated]
-    if profile == "math":
-        return [TextFilter(100, min_letters=0.35, max_word_characters=1000)]
-    return []
+    return _RULES[profile](WordTable(STOP_WORDS))
 
 
 class ApplyProfile(PipelineStep):
@@ -120,17 +152,19 @@ class ApplyProfile(PipelineStep):
         """Filter the documents of task `rank`."""
         with DocumentFile(task_file(self.dropped, rank)) as dropped:
             for doc in data:
-                reason = doc.metadata["reason"] or self._reason(doc)
+                reason = doc.metadata["reason"] or first_reason(self.filters, doc)
                 if reason is None:
                     yield doc
                 else:
                     dropped.add(doc, reason)
 
-    def _reason(self, doc: Document) -> str | None:
-        for rule in self.filters:
-            text = doc.text
-            keep, reason = get_filter_result(rule.filter(doc))
-            assert doc.text is text, f"{rule} edits text, which the funnel could not account for"
-            if not keep:
-                return reason or str(rule.name)
-        return None
+
+def first_reason(filters: list[BaseFilter], doc: Document) -> str | None:
+    """Why the first of the filters that drops the document does; None if all keep it."""
+    for rule in filters:
+        text = doc.text
+        keep, reason = get_filter_result(rule.filter(doc))
+        assert doc.text is text, f"{rule} edits text, which the funnel could not account for"
+        if not keep:
+            return reason or str(rule.name)
+    return None

@@ -6,7 +6,7 @@ import pytest
 
 from configs.build import Profile
 from pipeline.documents import document, read_rows, task_file
-from pipeline.filters import ApplyProfile, RegexWords, TextFilter, rules
+from pipeline.filters import PROFILES, ApplyProfile, TextFilter, rules
 
 PROSE = (
     "The little town lies at the foot of the mountain, and most of the people who live there have "
@@ -15,17 +15,6 @@ PROSE = (
     "seems to mind that very much, because there is always something to do in the house."
 )
 MATHS = "Return $\\sum_{i=0}^n a_i x^i = 0$ where $a_i \\in R$; see [1]_, eq. (3.2), x**2 - 1 == 0."
-
-
-def test_regex_words() -> None:
-    text = "Don't pay $1,234.50 at 10:30... the U.S. -- e.g. snake_case's «naïve» 3rd"
-    assert RegexWords().word_tokenize(text) == [
-        "Don't", "pay", "$", "1,234.50", "at", "10:30", "...", "the", "U.S.", "--", "e.g.",
-        "snake", "_", "case's", "«", "naïve", "»", "3", "rd",
-    ]  # fmt: skip
-    assert RegexWords().sent_tokenize("One. Two!  (Three?) four") == [
-        "One.", "Two!", "(Three?)", "four",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
