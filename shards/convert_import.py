@@ -5,6 +5,7 @@ document its content hash, and what nobody says is 'unknown'.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,9 @@ from shards.convert_sources import Group, find_groups
 from shards.errors import DatasetError
 from shards.formats_base import EosAt, PeerDocument, Reading
 from shards.hashing import blake3_file, content_hash
-from shards.index import DocumentRow
+from shards.index import DocumentRow, index_frame
 from shards.manifest import Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
+from shards.reader import TokenArray
 from shards.writer import SplitWriter, token_dtype
 
 _BATCH_TOKENS = 1 << 20
@@ -144,25 +146,27 @@ def _pin(importer: _Importer, group: Group) -> dict[str, object]:
     }
 
 
+@cache
 def _shown(root: Path, path: Path) -> str:
     return path.name if root.is_file() else path.relative_to(root).as_posix()
 
 
 def _write_split(importer: _Importer, group: Group) -> SplitFacts:
-    dtype = token_dtype(importer.tokenizer.get_vocab_size())
-    eos_id = importer.reading.eos_id
+    vocab_size, eos_id = importer.tokenizer.get_vocab_size(), importer.reading.eos_id
     writer = SplitWriter(
-        importer.directory, group.source, group.split, dtype, eos_id, importer.shard_tokens
+        importer.directory,
+        group.source,
+        group.split,
+        token_dtype(vocab_size),
+        eos_id,
+        importer.shard_tokens,
     )
-    eos = np.array([eos_id], dtype=dtype)
     for batch in _batches(importer.format.read(group.paths, importer.reading)):
-        for document in batch:
-            _require_known(document, importer.tokenizer.get_vocab_size())
-        for document, text in zip(batch, _texts(importer.tokenizer, batch), strict=True):
-            row = _row(importer.root, group.source, document, text)
-            writer.add(row, np.concatenate([document.content.astype(dtype), eos]))
-        read = sum(len(document.content) + 1 for document in batch)
-        importer.advance(read * batch[0].content.itemsize)
+        tokens = _tokens(batch, vocab_size, eos_id)
+        described = zip(batch, _texts(importer.tokenizer, batch), strict=True)
+        rows = [_row(importer.root, group.source, *both) for both in described]
+        writer.add_many(index_frame(rows, [len(d.content) + 1 for d in batch]), tokens)
+        importer.advance(len(tokens) * batch[0].content.itemsize)
     facts = writer.close()
     if not facts.documents:
         raise DatasetError(f"{group.paths[0]}: no tokens in {group.source}/{group.split}")
@@ -183,8 +187,19 @@ def _batches(documents: Iterator[PeerDocument]) -> Iterator[list[PeerDocument]]:
         yield batch
 
 
+def _tokens(batch: list[PeerDocument], vocab_size: int, eos_id: int) -> TokenArray:
+    """The batch as our shards hold it, every document with its EOS: [num_tokens]."""
+    dtype = token_dtype(vocab_size)
+    eos = np.array([eos_id], dtype=dtype)
+    tokens = np.concatenate([part for document in batch for part in (document.content, eos)])
+    if int(tokens.max()) >= vocab_size or int(tokens.min()) < 0:
+        for document in batch:
+            _require_known(document, vocab_size)
+    narrowed: TokenArray = tokens.astype(dtype)
+    return narrowed
+
+
 def _require_known(document: PeerDocument, vocab_size: int) -> None:
-    # Seen as unsigned, a negative id is larger than any vocabulary as well.
     wrong = (document.content >= vocab_size) | (document.content < 0)
     if wrong.any():
         place = int(np.argmax(wrong))
