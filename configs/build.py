@@ -158,12 +158,14 @@ Source = Annotated[
 class DedupConfig(Section):
     """Exact and near duplicates, looked for across all sources."""
 
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Jaccard similarity of word n-grams from which a document is a near-duplicate; candidates
     come from MinHash, the decision from the n-grams themselves."""
     ngram_words: Annotated[int, Field(ge=1, le=20)] = 5
-    bands: Annotated[int, Field(ge=1, le=100)] = 14
-    rows_per_band: Annotated[int, Field(ge=1, le=32)] = 8
+    bands: Annotated[int, Field(ge=1, le=100)] = 32
+    """MinHash bands, each of `rows_per_band`; they only propose pairs, so they are many and short
+    enough to propose 99.7 % of the pairs at the threshold (FineWeb's 14 bands of 8: 57 %)."""
+    rows_per_band: Annotated[int, Field(ge=1, le=32)] = 5
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     priority: tuple[SourceName, ...] = ()
     """Sources in the order in which they keep the copy; the ones not named follow in the order

@@ -1,6 +1,9 @@
 """Deduplication on documents made by hand: who goes, for whom, and how similar they are."""
 
+import gzip
+import itertools
 import json
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,12 +118,11 @@ def test_chains_do_not_carry_a_document_away(tmp_path: Path) -> None:
     for doc_id, (keeper, _, jaccard) in found.items():
         assert keeper not in found  # the keeper on record is kept
         pair = np.array([place[doc_id]]), np.array([place[keeper]])
-        assert jaccard_of_pairs(sets.hash, sets.offsets, *pair)[0] == jaccard >= 0.75
+        assert jaccard_of_pairs(sets.hash, sets.offsets, *pair)[0] == jaccard >= 0.7
     kept = np.array([place[doc_id] for doc_id in steps if doc_id not in found])
     assert len(kept) > 2
     left, right = np.triu_indices(len(kept), 1)
-    # MinHash finds nearly all pairs from 0.9 on, and most from the threshold on.
-    assert jaccard_of_pairs(sets.hash, sets.offsets, kept[left], kept[right]).max() < 0.9
+    assert jaccard_of_pairs(sets.hash, sets.offsets, kept[left], kept[right]).max() < 0.7
 
 
 def test_decisions_belong_to_documents_not_positions(tmp_path: Path) -> None:
@@ -152,7 +154,36 @@ def test_recall_and_precision_on_documents_of_known_similarity(tmp_path: Path) -
     copies = {f"c{i}": text_of(i * 40, 200, changed={50, 120}) for i in range(40)}  # 186 / 206
     found = decide(tmp_path, {"a": originals, "b": copies})
     assert sum(key.startswith("c") for key in found) == 40
-    assert all(jaccard >= 0.75 for _, _, jaccard in found.values())
+    assert all(jaccard >= 0.7 for _, _, jaccard in found.values())
+
+
+def test_pairs_just_above_the_threshold_are_found(tmp_path: Path) -> None:
+    # 8 spread changes in 200 words: 156 / 236 five-grams, 0.66; 7 changes: 161 / 231, 0.697;
+    # 6 changes: 166 / 226, 0.73.
+    originals = {f"o{i}": text_of(i * 35, 200) for i in range(0, 100, 6)}
+    for changes, wanted in ((6, len(originals)), (7, 0)):
+        places = set(range(10, 190, 25)[:changes])
+        copies = {f"c{i}": text_of(i * 35, 200, changed=places) for i in range(0, 100, 6)}
+        found = decide(tmp_path, {"a": originals, "b": copies})
+        assert sum(key.startswith("c") for key in found) == wanted
+
+
+@pytest.mark.skipif("TALLY_TESTDATA" not in os.environ, reason="real text: set TALLY_TESTDATA")
+def test_recall_on_labelled_near_duplicates(tmp_path: Path) -> None:
+    path = Path(os.environ["TALLY_TESTDATA"]) / "corpora/near_dups/owt_5.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    clusters: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        clusters.setdefault(str(row["cluster"]), []).append(i)
+    pairs = np.array([p for c in clusters.values() for p in itertools.combinations(c, 2)])
+    sets = sets_of([row["text"] for row in rows])
+    similar = jaccard_of_pairs(sets.hash, sets.offsets, pairs[:, 0], pairs[:, 1]) >= 0.7
+    found = decide(tmp_path, {"a": {f"{i}": row["text"] for i, row in enumerate(rows)}})
+    kept = np.array([f"{i}" not in found for i in range(len(rows))])
+    missed = kept[pairs[similar]].all(axis=1)
+    assert similar.sum() > 1000
+    assert missed.mean() < 0.005
 
 
 def test_facts_and_overlap(tmp_path: Path) -> None:
