@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from tokenizers import Tokenizer
 
@@ -23,7 +24,6 @@ from shards.formats_base import EosAt, PeerDocument, Reading
 from shards.hashing import blake3_file, content_hash
 from shards.index import DocumentRow, index_frame
 from shards.manifest import Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
-from shards.reader import TokenArray
 from shards.writer import SplitWriter, token_dtype
 
 _BATCH_TOKENS = 1 << 20
@@ -187,7 +187,7 @@ def _batches(documents: Iterator[PeerDocument]) -> Iterator[list[PeerDocument]]:
         yield batch
 
 
-def _tokens(batch: list[PeerDocument], vocab_size: int, eos_id: int) -> TokenArray:
+def _tokens(batch: list[PeerDocument], vocab_size: int, eos_id: int) -> npt.NDArray[Any]:
     """The batch as our shards hold it, every document with its EOS: [num_tokens]."""
     dtype = token_dtype(vocab_size)
     eos = np.array([eos_id], dtype=dtype)
@@ -195,8 +195,7 @@ def _tokens(batch: list[PeerDocument], vocab_size: int, eos_id: int) -> TokenArr
     if int(tokens.max()) >= vocab_size or int(tokens.min()) < 0:
         for document in batch:
             _require_known(document, vocab_size)
-    narrowed: TokenArray = tokens.astype(dtype)
-    return narrowed
+    return tokens.astype(dtype)
 
 
 def _require_known(document: PeerDocument, vocab_size: int) -> None:

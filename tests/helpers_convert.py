@@ -1,5 +1,6 @@
 """Datasets for the tests of conversion: many shards, an empty document, narrow and wide tokens."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ def narrow_dataset(directory: Path) -> Dataset:
     return make_dataset(directory, sources, {"a": ["held out"]}, SHARD_TOKENS)
 
 
+@cache
 def wide_tokenizer() -> Tokenizer:
     """One token a byte with ids from 69,000 on, EOS 70,000: nothing fits in uint16."""
     letters = sorted(ByteLevel.alphabet())

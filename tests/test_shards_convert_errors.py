@@ -266,7 +266,6 @@ def test_llmc_counts_in_int32(tmp_path: Path) -> None:
 
 def test_the_command_prints_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tally", "convert", str(tmp_path), str(tmp_path / "x")]
-    for more in ([], ["--from", "olmo", "--to", "olmo"]):
-        result = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
-        assert result.returncode == 2
-        assert result.stderr == "error: give either --to FORMAT or --from FORMAT\n"
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == "error: give either --to FORMAT or --from FORMAT\n"
