@@ -115,6 +115,8 @@ class GopherRepetition(GopherRepetitionFilter):
         return None
 
     def _by_phrases(self, text: str) -> str | None:
+        if not self.top_n_grams and not self.dup_n_grams:
+            return None
         words = self.table.words(text)
         rules = (
             ("top_{}_gram", self.top_n_grams, top_phrases),

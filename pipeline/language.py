@@ -26,7 +26,8 @@ class _Identifier(LanguageIdentifier):
             moves, features = np.asarray(self.tk_nextmove), np.asarray(self.tk_output)
             weights = (np.asarray(table, np.float32) for table in (self.nb_ptc, self.nb_pc))
             self.tables = (moves, rows << 8, features, *weights)
-        return _score(np.frombuffer(text, np.uint8), *self.tables)
+        scores: NDArray[np.float32] = _score(np.frombuffer(text, np.uint8), *self.tables)
+        return scores
 
 
 @cache

@@ -24,4 +24,5 @@ def times(a: np.uint64, b: np.uint64) -> np.uint64:
     middle = low_a * high_b + high_a * low_b
     upper = ((high_a * high_b) << _S1) + (middle >> _S30)
     total = upper + ((middle & _LOW30) << _S31) + low_a * low_b
-    return add(total >> _S61, total & _PRIME)
+    product: np.uint64 = add(total >> _S61, total & _PRIME)
+    return product

@@ -42,7 +42,7 @@ def repeated_phrases(words: Words, longest: int) -> list[int]:
 def _slot(table: NDArray[np.int64], phrases: NDArray[np.uint64], at: int) -> np.uint64:
     """Where in the open hash table the phrase is, or an empty place for it."""
     mask = np.uint64(len(table) - 1)
-    slot = ((phrases[at] * _MIX) >> _HALF) & mask
+    slot: np.uint64 = ((phrases[at] * _MIX) >> _HALF) & mask
     while table[slot] >= 0 and phrases[table[slot]] != phrases[at]:
         slot = (slot + _ONE) & mask
     return slot
@@ -61,7 +61,8 @@ def _top(
             table[slot] = at
         counts[table[slot]] += 1
     best = np.argmax(counts)  # counts stand at first occurrences, so ties go to the first
-    return counts[best] * (lengths[best : best + n].sum() + n - 1)
+    characters: int = counts[best] * (lengths[best : best + n].sum() + n - 1)
+    return characters
 
 
 @njit(nogil=True, cache=True)

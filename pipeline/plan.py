@@ -39,8 +39,10 @@ from pipeline.stages import Stage, stage_key
 from pipeline.tokenizing import ENCODER, ChooseEncoder, EncodeDocuments, EncodeInput
 from shards.hashing import blake3_file
 
-_PACKAGES = ("blake3", "datatrove", "fastokens", "numba", "numpy", "polars", "py3langid")
-_PACKAGES += ("pyarrow", "rensa")
+_PACKAGES = (
+    *("blake3", "datatrove", "fastokens", "numba", "numpy", "polars", "py3langid", "pyarrow"),
+    "rensa",
+)
 DATASET = "dataset"
 
 

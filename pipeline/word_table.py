@@ -57,6 +57,11 @@ class WordTable(dict[str, int]):
         super().__init__()
         bits = enumerate(sorted(stop_words), _FIRST_STOP_WORD)
         self._stop = {word: 1 << bit for bit, word in bits}
+        self._numbers: dict[str, int] = {}  # of words; chunks have theirs in the table itself
+        self._new: list[str] = []  # not measured yet
+        self._starts, self._rows = array("q"), array("q")
+        self._known = _empty(0)
+        self._text, self._words = "", self._known
         self._forget()
 
     def words(self, text: str) -> Words:
@@ -72,7 +77,8 @@ class WordTable(dict[str, int]):
         self._measure()
         starts, words = np.frombuffer(self._starts, np.int64), np.frombuffer(self._rows, np.int64)
         rows = _rows(numbers, starts, words)
-        return Words(*(column[rows] for column in self._known))
+        known = self._known
+        return Words(known.hash[rows], known.power[rows], known.length[rows], known.flags[rows])
 
     def __missing__(self, chunk: str) -> int:
         for word in english().words(chunk):
@@ -92,35 +98,42 @@ class WordTable(dict[str, int]):
         lengths = np.fromiter(map(len, self._new), np.int64, len(self._new))
         flags = np.fromiter(map(self._flags, self._new), np.uint32, len(self._new))
         text = np.frombuffer("".join(self._new).encode("utf-32-le", "surrogatepass"), np.uint32)
-        new = Words(*_spell(text, lengths), lengths, flags)
-        old, self._size = self._size, len(self._numbers)
-        if self._size > len(self._known.hash):
-            self._known = Words(*(_grown(column, 2 * self._size) for column in self._known))
-        for column, values in zip(self._known, new, strict=True):
-            column[old : self._size] = values
+        hashes, powers = _spell(text, lengths)
+        new = Words(hashes, powers, lengths, flags)
+        first, size = len(self._numbers) - len(self._new), len(self._numbers)
+        if size > len(self._known.hash):
+            old, self._known = self._known, _empty(2 * size)
+            _copy(old, self._known, 0)
+        _copy(new, self._known, first)
         self._new = []
 
     def _flags(self, word: str) -> int:
         if word.isalpha():
             return ALPHABETIC | self._stop.get(word, 0)
-        symbol = PUNCTUATION_SET.issuperset(word)
-        return SYMBOL * symbol | ALPHABETIC * any(map(str.isalpha, word)) | self._stop.get(word, 0)
+        symbol: bool = PUNCTUATION_SET.issuperset(word)
+        kind = SYMBOL * symbol | ALPHABETIC * any(map(str.isalpha, word))
+        return int(kind) | self._stop.get(word, 0)
 
     def _forget(self) -> None:
         self.clear()
-        self._starts, self._rows = array("q", [0, 1]), array("q", [0])
-        self[""] = 0  # NumPy cannot look at an empty array; no text has an empty chunk
-        self._numbers, self._new = dict[str, int](), list[str]()
-        self._size = 0
-        kinds = (np.uint64, np.uint64, np.int64, np.uint32)
-        self._known = Words(*(np.zeros(1000, kind) for kind in kinds))
-        self._text, self._words = "", Words(*(column[:0] for column in self._known))
+        # NumPy cannot look at an empty array, so there is a chunk 0; no text has it.
+        self[""], self._starts, self._rows = 0, array("q", [0, 1]), array("q", [0])
+        self._numbers, self._new = {}, []
 
 
-def _grown(column: NDArray[np.generic], size: int) -> NDArray[np.generic]:
-    out = np.zeros(size, column.dtype)
-    out[: len(column)] = column
-    return out
+def _empty(size: int) -> Words:
+    return Words(
+        np.zeros(size, np.uint64),
+        np.zeros(size, np.uint64),
+        np.zeros(size, np.int64),
+        np.zeros(size, np.uint32),
+    )
+
+
+def _copy(rows: Words, into: Words, first: int) -> None:
+    part = slice(first, first + len(rows.hash))
+    into.hash[part], into.power[part] = rows.hash, rows.power
+    into.length[part], into.flags[part] = rows.length, rows.flags
 
 
 @njit(nogil=True, cache=True)

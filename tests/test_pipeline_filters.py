@@ -6,7 +6,7 @@ import pytest
 
 from configs.build import Profile
 from pipeline.documents import document, read_rows, task_file
-from pipeline.filters import PROFILES, ApplyProfile, TextFilter, rules
+from pipeline.filters import ApplyProfile, TextFilter, rules
 
 PROSE = (
     "The little town lies at the foot of the mountain, and most of the people who live there have "
