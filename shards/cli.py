@@ -153,13 +153,15 @@ def convert(
     from shards.errors import DatasetError
     from shards.reader import Dataset
 
+    wanted = Wanted(source, split, tokenizer, eos, eos_at, dtype, licence)
     if to is not None and from_ is None:
+        if wanted != Wanted(source, split):
+            raise DatasetError("--to takes --source and --split; the other options are for --from")
         parts = chosen_parts(Dataset.open(src), source, split)
         with progress(f"convert to {to}", export_bytes(parts) / 1e6, "MB") as bar:
             output = export_dataset(parts, dst, to, lambda size: bar.advance(size / 1e6))
         notes, said = output.notes, output.summary()
     elif from_ is not None and to is None:
-        wanted = Wanted(source, split, tokenizer, eos, eos_at, dtype, licence)
         with progress(f"convert from {from_}", import_bytes(src, from_) / 1e6, "MB") as bar:
             imported = import_dataset(src, dst, from_, wanted, lambda n: bar.advance(n / 1e6))
         notes, said = imported.notes, f"dataset {imported.manifest.dataset_id}"

@@ -266,6 +266,10 @@ def test_llmc_counts_in_int32(tmp_path: Path) -> None:
 
 def test_the_command_prints_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tally", "convert", str(tmp_path), str(tmp_path / "x")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert result.stderr == "error: give either --to FORMAT or --from FORMAT\n"
+    for more, said in (
+        ([], "give either --to FORMAT or --from FORMAT"),
+        (["--to", "olmo", "--eos", "x"], "--to takes --source and --split; the other options"),
+    ):
+        result = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"error: {said}")
