@@ -202,7 +202,9 @@ class EnglishWords(WordTokenizer):
         for match in _RUNS.finditer(text):
             run, position = match.group(), match.start()
             if run.isspace():
-                skipped = run.startswith(" ")  # it belongs to the word before
+                skipped = position > 0 and run.startswith(
+                    " "
+                )  # that one belongs to the word before
                 if len(run) > skipped:
                     yield run[skipped:], position + skipped
                 continue

@@ -1,0 +1,238 @@
+"""Words, phrases and languages: equal to spaCy's, datatrove's and py3langid's own."""
+
+import os
+import random
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datatrove.data import Document
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
+from datatrove.pipeline.filters.gopher_repetition_filter import (
+    find_all_duplicate,
+    find_top_duplicate,
+    get_n_grams,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from pipeline.documents import document
+from pipeline.gopher import GopherQuality, GopherRepetition
+from pipeline.language import LanguageFilter, identifier
+from pipeline.phrases import repeated_phrases, top_phrases
+from pipeline.word_table import WordCount, WordTable
+from pipeline.words import MAX_CHUNK, EnglishWords
+from tests.benchmarks.bench_filters import rows
+
+SOUP = (
+    *(
+        "the",
+        "of",
+        "and",
+        "can't",
+        "won't",
+        "U.S.",
+        "e.g.",
+        "a.m.",
+        "10a.m.",
+        "don’t",
+        "snake_case",
+    ),
+    *(
+        "3.14",
+        "$5",
+        "10km",
+        "x**2",
+        "#tag",
+        "...",
+        "…",
+        "—",
+        "--",
+        "•",
+        "-",
+        ":)",
+        "(xD",
+        "'s",
+        "dogs'",
+    ),
+    *(
+        "http://a.org/b?c=1",
+        "me@b.org",
+        "well-known",
+        "and/or",
+        "naïve",
+        "中文",
+        "𝛼",
+        "\u200b",
+        "\x1c",
+    ),
+    *(
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        ". ",
+        "! ",
+        "? ",
+        ", ",
+        '"',
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "!!!",
+    ),
+)
+TEXTS = st.lists(st.sampled_from(SOUP) | st.text(max_size=5), max_size=60).map("".join)
+REPEATING = st.lists(st.sampled_from(["a", "b", "ab", "c.", "\n"]), max_size=60).map(" ".join)
+
+
+def test_words_and_sentences() -> None:
+    words = EnglishWords()
+    assert words.word_tokenize("Don't pay $1,234.50 at 10:30... the U.S. e.g. «naïve» 3rd.") == [
+        "Do", "n't", "pay", "$", "1,234.50", "at", "10:30", "...", "the", "U.S.", "e.g.", "«",
+        "naïve", "»", "3rd", ".",
+    ]  # fmt: skip
+    assert words.sent_tokenize("One. Two!  (Three?) four") == ["One.", "Two!", "(Three?)", "four"]
+    assert words.word_tokenize("") == words.sent_tokenize(" \n") == []
+
+
+def test_long_chunks_are_cut_in_pieces() -> None:
+    assert EnglishWords().word_tokenize("x" * (MAX_CHUNK + 1)) == ["x" * MAX_CHUNK, "x"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS)
+def test_words_and_sentences_are_those_of_spacy(text: str) -> None:
+    pytest.importorskip("spacy")
+    from datatrove.utils.word_tokenizers import load_word_tokenizer
+
+    theirs, ours = load_word_tokenizer("eng"), EnglishWords()
+    assert ours.word_tokenize(text) == theirs.word_tokenize(text)
+    assert ours.span_tokenize(text) == theirs.span_tokenize(text)
+
+
+@settings(deadline=None, max_examples=200)
+@given(REPEATING | TEXTS, st.integers(1, 10))
+def test_repeated_phrases_are_those_of_datatrove(text: str, n: int) -> None:
+    words, measured = EnglishWords().word_tokenize(text), WordTable(STOP_WORDS).words(text)
+    n_grams = get_n_grams(words, n)
+    assert top_phrases(measured, n)[n] == (find_top_duplicate(n_grams) if n_grams else 0)
+    assert repeated_phrases(measured, n)[n] == find_all_duplicate(words, n)
+
+
+def test_run_together_words_count_as_repeated() -> None:
+    measured = WordTable(STOP_WORDS).words("ab c x a bc")
+    assert repeated_phrases(measured, 2) == [0, 0, 3]  # "abc" again, cut otherwise
+    assert top_phrases(measured, 2) == [0, 2, 4]  # "ab" and "ab c", the first of equals
+
+
+def test_table_forgets_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.word_table._REMEMBERED", 50)
+    table, fresh = WordTable(STOP_WORDS), random.Random(0)
+    for _ in range(20):
+        text = " ".join(str(fresh.random()) + ", of the" for _ in range(20))
+        ours, theirs = table.words(text), WordTable(STOP_WORDS).words(text)
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert (len(table) < 150, ours.stop_words) == (True, 2)
+
+
+def pairs() -> list[tuple[BaseFilter, BaseFilter]]:
+    """Our rules and datatrove's; without spaCy, both on our words."""
+    try:
+        import spacy  # noqa: F401
+
+        language: object = "eng"
+    except ImportError:
+        language = EnglishWords()
+    table = WordTable(STOP_WORDS)
+    line_rules = {"top_n_grams": (), "dup_n_grams": ()}
+    lenient = {"min_doc_words": 3, "max_non_alpha_words_ratio": 0.5, "min_stop_words": 1}
+    c4 = {"filter_no_terminal_punct": False}
+    return [
+        (GopherQuality(table), GopherQualityFilter(language=language)),
+        (GopherQuality(table, **lenient), GopherQualityFilter(language=language, **lenient)),
+        (GopherRepetition(table), GopherRepetitionFilter(language=language)),
+        (
+            GopherRepetition(table, **line_rules),
+            GopherRepetitionFilter(language=language, **line_rules),
+        ),
+        (FineWebQualityFilter(language=WordCount(table)), FineWebQualityFilter(language=language)),
+        (C4QualityFilter(language=EnglishWords(), **c4), C4QualityFilter(language=language, **c4)),
+    ]
+
+
+def outcome(rule: BaseFilter, text: str) -> object:
+    doc = Document(text=text, id="")
+    try:
+        return rule.filter(doc), doc.text
+    except ZeroDivisionError as error:  # datatrove's rules on texts without a word
+        return repr(error)
+
+
+@settings(deadline=None, max_examples=150)
+@given((TEXTS | REPEATING).map(lambda text: text * 3))
+def test_rules_decide_as_datatrove_does(text: str) -> None:
+    for ours, theirs in pairs():
+        assert outcome(ours, text) == outcome(theirs, text), type(theirs)
+
+
+needs_texts = pytest.mark.skipif(
+    "TALLY_TESTDATA" not in os.environ, reason="set TALLY_TESTDATA to the folder of real texts"
+)
+
+
+def real_texts(each: int) -> list[str]:
+    folder = Path(os.environ["TALLY_TESTDATA"]) / "corpora"
+    files = [p for p in sorted(folder.glob("*/*.jsonl*")) if "zhwiki" not in p.name]
+    return [row["text"][:6_000] for path in files for row in rows(path, each)]
+
+
+@needs_texts
+def test_rules_decide_as_datatrove_does_on_real_texts() -> None:
+    texts = real_texts(6)
+    assert len(texts) > 150
+    for ours, theirs in pairs():
+        different = [text for text in texts if outcome(ours, text) != outcome(theirs, text)]
+        assert not different, (type(theirs), different[0][:200])
+
+
+@cache
+def original() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(TEXTS)
+def test_languages_are_those_of_py3langid(text: str) -> None:
+    language, confidence = identifier().classify(text)
+    their_language, their_confidence = original().classify(text)
+    assert (language, confidence) == (their_language, pytest.approx(their_confidence, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("The mill is closed, said the people of the town, and nobody knows for how long.", True),
+        ("THE MILL IS CLOSED, SAID THE PEOPLE OF THE TOWN, AND NOBODY KNOWS FOR HOW LONG.", True),
+        ("Die Mühle ist geschlossen, sagen die Leute im Ort, und niemand weiß, wie lange.", False),
+        ("Le moulin est fermé, disent les gens du village, et personne ne sait pourquoi.", False),
+        ("磨坊关门了，镇上的人说，没有人知道要关多久。", False),
+        ("", False),
+    ],
+)
+def test_language_filter(text: str, kept: bool) -> None:
+    verdict = LanguageFilter().filter(document("d", text, "f", 0))
+    assert verdict == (True if kept else (False, "language"))
