@@ -29,6 +29,7 @@ _ORDER = [
     "build",
     "verify",
     "inspect",
+    "convert",
     "audit",
     "plan",
     "train",
