@@ -18,7 +18,7 @@ _BATCH_ROWS = 4096
 
 
 class WriteSignatures(PipelineStep):
-    """Kept documents of a task -> one uint64 a band and document, `<rank>.npy`.
+    """Kept documents of a task -> uint64 [bands, num_documents] in `<rank>.npy`.
 
     A band is the hash of its rows of the MinHash digest: documents that agree in a band are
     candidates. Documents without words get the rank-independent value 0 in every band and are
@@ -42,7 +42,7 @@ class WriteSignatures(PipelineStep):
                 ngrams = ngrams_of(batch.column("text"), self.config.ngram_words)
                 bands.append(band_hashes(ngrams, self.config))
         with atomic_write(signature_file(self.folder, rank)) as out:
-            np.save(out, np.concatenate(bands))
+            np.save(out, np.ascontiguousarray(np.concatenate(bands).T))
         yield from ()
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from configs.build import DedupConfig
-from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates
+from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates, candidates
 from pipeline.documents import DocumentFile, document
 from pipeline.errors import BuildError
 from pipeline.ngrams import NGrams, jaccard_of_pairs, ngrams_of, sorted_sets
@@ -184,6 +184,21 @@ def test_recall_on_labelled_near_duplicates(tmp_path: Path) -> None:
     missed = kept[pairs[similar]].all(axis=1)
     assert similar.sum() > 1000
     assert missed.mean() < 0.005
+
+
+def test_candidates_do_not_depend_on_the_parts() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 40, (4, 500)).astype(np.uint64) * np.uint64(2**58 // 10 - 1)
+    values[0, :3] = [0, 2**64 - 1, 2**64 - 1]  # no words; the ends of the range
+    places, compared = rng.permutation(500), rng.random(500) < 0.9
+    compared[:3] = True
+    files = [values[:, :200], values[:, 200:]]
+    whole = np.stack(candidates(files, places, compared))
+    for size in (500, 100, 37):
+        assert np.array_equal(np.stack(candidates(files, places, compared, size)), whole)
+    pairs = set(map(tuple, whole.T.tolist()))
+    assert tuple(sorted(places[1:3].tolist())) in pairs
+    assert all(left < right for left, right in pairs)
 
 
 def test_facts_and_overlap(tmp_path: Path) -> None:
