@@ -32,7 +32,7 @@ class _Identifier(LanguageIdentifier):
 
 @cache
 def identifier() -> LanguageIdentifier:
-    """The model, read once a process: half a second, about 50 MB."""
+    """The model, read once a process: a second, about 200 MB."""
     return _Identifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 

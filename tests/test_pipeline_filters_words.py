@@ -5,7 +5,6 @@ import random
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
@@ -145,7 +144,8 @@ def test_table_forgets_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(20):
         text = " ".join(str(fresh.random()) + ", of the" for _ in range(20))
         ours, theirs = table.words(text), WordTable(STOP_WORDS).words(text)
-        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert ours.hash.tolist() == theirs.hash.tolist()
+        assert ours.flags.tolist() == theirs.flags.tolist()
         assert (len(table) < 150, ours.stop_words) == (True, 2)
 
 
@@ -202,11 +202,12 @@ def real_texts(each: int) -> list[str]:
 
 @needs_texts
 def test_rules_decide_as_datatrove_does_on_real_texts() -> None:
-    texts = real_texts(6)
-    assert len(texts) > 150
-    for ours, theirs in pairs():
-        different = [text for text in texts if outcome(ours, text) != outcome(theirs, text)]
-        assert not different, (type(theirs), different[0][:200])
+    texts = real_texts(4)
+    assert len(texts) > 100
+    rules = pairs()
+    for text in texts:  # one after the other, since datatrove remembers the words of five
+        for ours, theirs in rules:
+            assert outcome(ours, text) == outcome(theirs, text), type(theirs)
 
 
 @cache
