@@ -18,12 +18,15 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 
+from blake3 import blake3
 from datatrove.utils.word_tokenizers import WordTokenizer
 
 MAX_CHUNK = 1000
 """Longer chunks are cut in pieces of as many characters before anything else."""
 _REMEMBERED = 400_000
 _RULES = Path(__file__).with_name("english_words.json")
+_RULES_BLAKE3 = "0c984a49fb2ef34c7c5596ebf104aead41c30c96ace272124860005b092037e9"
+"""Stages are keyed by this source code, so it names the rules it goes with."""
 _PLAIN = re.compile(r"""(["(]?)([A-Za-z]*[a-z]{2})([.,;:!?)"]?)""")  # the most common chunks
 _RUNS = re.compile(r"\S+|\s+")
 
@@ -32,7 +35,9 @@ class EnglishRules:
     """The patterns and the table of spaCy's English tokenizer."""
 
     def __init__(self) -> None:
-        rules = json.loads(_RULES.read_text(encoding="ascii"))
+        data = _RULES.read_bytes()
+        assert blake3(data).hexdigest() == _RULES_BLAKE3, f"{_RULES} is another version's"
+        rules = json.loads(data)
         self.prefix = re.compile(rules["prefix"]).search
         self.suffix = re.compile(rules["suffix"]).search
         self.infix = re.compile(rules["infix"]).finditer

@@ -1,12 +1,13 @@
 """Filter profiles: what they drop, for which reason, and that nothing vanishes."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from configs.build import Profile
 from pipeline.documents import document, read_rows, task_file
-from pipeline.filters import ApplyProfile, TextFilter, rules
+from pipeline.filters import AddressFilter, ApplyProfile, TextFilter, rules
 
 PROSE = (
     "The little town lies at the foot of the mountain, and most of the people who live there have "
@@ -61,6 +62,53 @@ def test_profiles_treat_mathematics_differently(tmp_path: Path) -> None:
     assert verdicts("none", ["x"], tmp_path / "n")[0] == ["0"]
     repeated = "\n".join(["same line of a list of parameters"] * 9)
     assert verdicts("docs", [repeated], tmp_path / "r")[1] == {"0": "dup_line_frac"}
+
+
+def test_profiles_of_good_sources_are_more_patient(tmp_path: Path) -> None:
+    dates = PROSE + " (1904, 1905, 1906; 1907, 1908, 1909; 1910, 1911.)"
+    article = "The mill in the town was built by the people who live there, and it is closed."
+    article = (
+        article + " It has not been open since the summer of the year that came after the war."
+    )
+    texts = [PROSE, dates, article]
+    assert verdicts("web", texts, tmp_path / "w")[1] == {
+        "1": "gopher_below_alpha_threshold",
+        "2": "gopher_short_doc",
+    }
+    assert verdicts("edu", texts, tmp_path / "e")[1] == {"2": "gopher_short_doc"}
+    assert verdicts("encyclopedia", texts, tmp_path / "n")[0] == ["0", "1", "2"]
+
+
+def test_books_may_be_long(tmp_path: Path) -> None:
+    fresh = Random(0)
+    words = PROSE.split()
+    book = " ".join(" ".join(fresh.sample(words, 60)) for _ in range(2000))
+    assert verdicts("web", [book], tmp_path / "w")[1] == {"0": "gopher_long_doc"}
+    assert verdicts("books", [book], tmp_path / "b")[0] == ["0"]
+
+
+def test_other_languages_are_dropped(tmp_path: Path) -> None:
+    german = (
+        "Die Mühle am Fluss ist seit dem Sommer geschlossen, und niemand im Ort weiß, wie lange. "
+        "The people of the town have to go to the next one. Man sagt, dass der Besitzer krank ist, "
+        "dass er in die Stadt gezogen sei, und dass ein anderer das Haus kaufen wolle; im Winter "
+        "lag der Schnee so hoch, dass die Kinder nicht in die Schule gehen konnten, und die Alten "
+        "erzählten am Ofen von der Zeit, als hier noch drei Mühlen standen und Arbeit für alle war."
+    )
+    for profile in ("web", "edu", "encyclopedia", "books"):
+        assert verdicts(profile, [german], tmp_path / profile)[1] == {"0": "language"}
+
+
+@pytest.mark.slow  # reads 4.6 million domains: seconds, and 800 MB
+def test_crawl_drops_by_address() -> None:
+    rule = AddressFilter()
+    verdict = {
+        url: rule.filter(document("d", PROSE, "f", 0, url=url))
+        for url in (None, "https://en.wikipedia.org/wiki/Mill", "https://a.org/xxx-porn-sex/1")
+    }
+    assert verdict[None] is True
+    assert verdict["https://en.wikipedia.org/wiki/Mill"] is True
+    assert verdict["https://a.org/xxx-porn-sex/1"] == (False, "hard_blacklisted")
 
 
 def test_what_readers_marked_is_dropped_for_their_reason(tmp_path: Path) -> None:
