@@ -4,7 +4,7 @@ Run: `TALLY_TESTDATA=... python tests/benchmarks/bench_build.py [MEGABYTES] [RUN
 
 The text is real, in zstd Parquet files of about 8 MB; the tokenizer is given (training one takes
 minutes whatever the speed of the rest). Seconds are of the wall, from a fresh process to the sealed
-dataset; peak memory is that of the largest process.
+dataset, and for one worker also of processor time; peak memory is that of the largest process.
 """
 
 import json
@@ -75,6 +75,10 @@ def main() -> None:
             seconds = median(total for total, _ in results)
             one = one or seconds
             stages = {name: median(log[name] for _, log in results) for name in results[0][1]}
+            if workers == 1:
+                used = resource.getrusage(resource.RUSAGE_CHILDREN)
+                cpu = (used.ru_utime + used.ru_stime) / runs
+                print(f"processor time, one worker: {cpu:.1f} s, {size / cpu:.2f} MB/s")
             print(
                 f"{workers} workers: {seconds:.1f} s, {size / seconds:.2f} MB/s, "
                 f"{one / seconds:.2f} x one; {stages}"

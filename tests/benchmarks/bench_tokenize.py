@@ -5,7 +5,8 @@ Run: `TALLY_TESTDATA=... taskset -c 0 python tests/benchmarks/bench_tokenize.py 
 Same documents, same tokenizer, same run. Ours is the `encode` and `pack` stages as a build runs
 them: ids, EOS, uint16, range and EOS checks, shards, document index, BLAKE3 of both, fsync. The
 rival is datatrove's `DocumentTokenizer` unshuffled: ids and document ends, neither hash nor fsync.
-Loading the tokenizer is inside both clocks. Seconds are of processor time and of the wall.
+Loading the tokenizer is inside both clocks, but for `ours, loaded`. Seconds are of processor time
+and of the wall.
 """
 
 import gc
@@ -34,8 +35,15 @@ CONFIG = TokenizerConfig()
 RIVAL = Path(__file__).with_name("rival_datatrove.py")
 
 
-def ours(folder: Path, tokenizer: Path) -> dict[str, Any]:
-    """Encode and pack the documents file; seconds and tokens."""
+def ours(folder: Path, tokenizer: Path, fresh: bool) -> dict[str, Any]:
+    """Encode and pack the documents file; seconds and tokens.
+
+    Args:
+        folder: what `prepare` filled.
+        tokenizer: the tokenizer.json.
+        fresh: load the tokenizer within the clock; otherwise before, as for all tasks but a
+            worker's first.
+    """
     documents, empty = folder / "in/00000.parquet", folder / "none.parquet"
     with tempfile.TemporaryDirectory(dir=folder) as made:
         out = Path(made)
@@ -47,8 +55,11 @@ def ours(folder: Path, tokenizer: Path) -> dict[str, Any]:
         pack = PackSource(
             ends, out, folder / DUPLICATES, tokenizer, CONFIG, ShardsConfig(), out / "d", out
         )
-        encoder_of.cache_clear()  # loading is a part of it
+        encoder_of.cache_clear()
         document_ends.cache_clear()
+        if not fresh:
+            document_ends(tokenizer, CONFIG)
+            encoder_of("fastokens", tokenizer)
         gc.collect()
         wall, cpu = timed(lambda: [*encode.run(rank=0), *pack.run(rank=0)])
         tokens = sum(facts.tokens for facts in read_packed(out / "text.json").splits.values())
@@ -85,9 +96,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         size = prepare(folder, megabytes)
-        results: dict[str, list[dict[str, Any]]] = {"ours": [], "datatrove": []}
+        names = ("ours", "ours, loaded", "datatrove")
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(runs):
-            results["ours"] += [ours(folder, tokenizer) for _ in range(3)]
+            for _ in range(3):
+                results["ours"].append(ours(folder, tokenizer, fresh=True))
+                results["ours, loaded"].append(ours(folder, tokenizer, fresh=False))
             results["datatrove"].append(
                 rival("tokenize", folder / "in", str(tokenizer), CONFIG.eos_token)
             )
@@ -100,7 +114,7 @@ def report(size: float, results: dict[str, list[dict[str, Any]]]) -> None:
     for name, rows in results.items():
         cpu, wall = (size / median(row[key] for row in rows) for key in ("cpu", "wall"))
         tokens = f"{rows[0].get('tokens', 0):>12,} tokens" if "tokens" in rows[0] else ""
-        print(f"{name:10s} {cpu:7.2f} MB/s ({wall:.2f} on the wall) {cpu / base:6.1f} x {tokens}")
+        print(f"{name:12s} {cpu:7.2f} MB/s ({wall:.2f} on the wall) {cpu / base:6.1f} x {tokens}")
 
 
 if __name__ == "__main__":
