@@ -8,6 +8,7 @@ rules are to follow a newer one. In an environment that has it:
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def main(path: Path) -> None:
         "infix": words.infix_finditer,
         "url": words.url_match,
     }
-    rules: dict[str, Any] = {"source": f"spaCy {spacy.__version__}", "licence": LICENCE}
+    rules: dict[str, Any] = {"source": f"spaCy {version('spacy')}", "licence": LICENCE}
     rules |= {name: bound.__self__.pattern for name, bound in patterns.items()}
     parts = {chunk: [token[65] for token in rule] for chunk, rule in words.rules.items()}
     rules["special"] = {k: parts[k] for k in sorted(parts) if not any(map(str.isspace, k))}
