@@ -41,7 +41,7 @@ from shards.hashing import blake3_file
 
 _PACKAGES = (
     *("blake3", "datatrove", "fastokens", "numba", "numpy", "polars", "py3langid", "pyarrow"),
-    "rensa",
+    *("rensa", "spacy"),
 )
 DATASET = "dataset"
 

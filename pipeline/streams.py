@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from datatrove.io import get_datafolder
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+from fsspec.core import url_to_fs
 from zstandard import ZstdDecompressor
 
 from pipeline.errors import BuildError

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+from fsspec.core import url_to_fs
 
 from configs.terminal import console, progress
 from pipeline.errors import BuildError
