@@ -9,7 +9,6 @@ and, in an environment that also has spaCy, the rules of `web` beside datatrove'
 
 import gzip
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -28,6 +27,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from configs.build import Profile
 from pipeline.documents import document
 from pipeline.filters import PROFILES, first_reason, rules
+from tests.benchmarks.corpus import data_folder
 
 LABELLED = "commoncrawl/dclm_human_quality"
 COLUMNS: list[Profile] = [p for p in PROFILES if p not in ("crawl", "none")]
@@ -101,7 +101,7 @@ def beside_datatrove(texts: list[str]) -> None:
 
 def main(most: int) -> None:
     """Measure everything."""
-    folder = Path(os.environ["TALLY_TESTDATA"]) / "corpora"
+    folder = data_folder() / "corpora"
     files = {
         f"{p.parent.name}/{p.name.split('.')[0]}": p for p in sorted(folder.glob("*/*.jsonl*"))
     }
