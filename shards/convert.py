@@ -83,7 +83,7 @@ def chosen_parts(dataset: Dataset, source: str | None, split: str | None) -> lis
     sources = dataset.manifest.sources
     if source is not None and source not in sources:
         names = ", ".join(sorted(sources))
-        raise DatasetError(f"{dataset.path}: no source '{source}'; there are: {names}")
+        raise DatasetError(f"{dataset.address}: no source '{source}'; there are: {names}")
     parts = [
         Part(dataset, name, of)
         for name, facts in sources.items()
@@ -92,7 +92,7 @@ def chosen_parts(dataset: Dataset, source: str | None, split: str | None) -> lis
     ]
     if not parts:
         what = f"split '{split}'" if split else "any split"
-        raise DatasetError(f"{dataset.path}: no tokens in {what} of {source or 'any source'}")
+        raise DatasetError(f"{dataset.address}: no tokens in {what} of {source or 'any source'}")
     return parts
 
 
@@ -126,7 +126,7 @@ def export_dataset(
         for part in parts:
             chosen.write(part, output)
         with output.file("tokenizer.json") as file:
-            file.write((dataset.path / dataset.manifest.tokenizer.file).read_bytes())
+            file.write(dataset.files.path(dataset.manifest.tokenizer.file).read_bytes())
         write_json_atomic(directory / RECORD, _record(parts, name, output))
     return output
 

@@ -36,21 +36,12 @@ class Part:
         return np.dtype(self.dataset.manifest.tokenizer.dtype).itemsize
 
     def shard_file(self, shard: ShardFacts) -> Path:
-        """The shard's token file, of the size that the manifest says, inside the dataset."""
-        path = self.dataset.path / shard.path
-        if not path.resolve().is_relative_to(self.dataset.path.resolve()):
-            raise DatasetError(f"{path}: leads out of the dataset directory; refused")
-        if not path.is_file() or path.stat().st_size != shard.bytes:
-            has = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
-            raise DatasetError(
-                f"{path}: {has}, the manifest says {shard.bytes} bytes; "
-                "run `tally verify`, then rebuild or restore the file"
-            )
-        return path
+        """The shard's token file."""
+        return self.dataset.files.path(shard.path)
 
     def index(self, shard: ShardFacts) -> pl.DataFrame:
         """The shard's document index, `token_start` counted in the shard."""
-        return pl.read_parquet(self.dataset.path / shard.index_path)
+        return pl.read_parquet(self.dataset.files.path(shard.index_path))
 
 
 class Reading(NamedTuple):

@@ -7,7 +7,7 @@ equal ids mean equal bytes. Clock times and host facts are therefore not in it.
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +31,14 @@ InsidePath = Annotated[str, AfterValidator(_inside)]
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 """A source or split name: it becomes a directory name."""
+
+
+class FileFacts(NamedTuple):
+    """What the manifest says of one file."""
+
+    bytes: int | None
+    """Size; None where it is not stated."""
+    blake3: str
 
 
 class _Part(BaseModel):
@@ -70,8 +78,25 @@ class Dropped(_Part):
     tokens: Count | None = None
 
 
+class Edited(_Part):
+    """What one editing rule changed in documents that went on.
+
+    A document whose text became shorter counts as removed by the difference, one that became longer
+    as added.
+    """
+
+    documents: Count
+    characters_removed: Count
+    characters_added: Count
+    tokens_removed: Count
+    tokens_added: Count
+
+
 class FunnelStage(_Part):
-    """Documents, characters and tokens in and out of one stage; drops by reason."""
+    """Documents, characters and tokens in and out of one stage; drops by reason, edits by rule.
+
+    What comes out is what went in, less what was dropped and removed, plus what was added.
+    """
 
     stage: str
     documents_in: Count
@@ -81,6 +106,7 @@ class FunnelStage(_Part):
     characters_out: Count
     tokens_out: Count | None = None
     dropped: dict[str, Dropped] = {}
+    edited: dict[str, Edited] = {}
 
 
 class SourceFacts(_Part):
@@ -91,6 +117,8 @@ class SourceFacts(_Part):
     """What exactly was read upstream: package or hub commit, files, sizes, hashes."""
     profile: str
     """Name of the filter profile."""
+    edits: tuple[str, ...] = ()
+    """Rules that edited the text."""
     funnel: tuple[FunnelStage, ...]
     splits: dict[Name, SplitFacts]
 
@@ -140,6 +168,14 @@ class Manifest(_Part):
             named |= {shard.path, shard.index_path}
         return named
 
+    def checksums(self) -> dict[str, FileFacts]:
+        """Size and checksum of all files but the manifest, by relative path."""
+        facts = {self.tokenizer.file: FileFacts(None, self.tokenizer.blake3)}
+        for _, _, shard in self.shards():
+            facts[shard.path] = FileFacts(shard.bytes, shard.blake3)
+            facts[shard.index_path] = FileFacts(shard.index_bytes, shard.index_blake3)
+        return facts
+
     def computed_id(self) -> str:
         """The id that this manifest's content has, whatever `dataset_id` says."""
         return blake3_json(self.model_dump(mode="json", exclude={"dataset_id"}))[:32]
@@ -164,28 +200,41 @@ def load_manifest(directory: Path) -> Manifest:
             f"{directory}: no {MANIFEST_NAME}, so not a complete dataset; "
             "run `tally build` (again) with this output directory"
         )
-    manifest = _parse(path)
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(raw: bytes, where: str) -> Manifest:
+    """Check the bytes of a manifest.
+
+    Args:
+        raw: the file's content.
+        where: it lies, for messages.
+
+    Raises:
+        DatasetError: unknown format version or field, or an id that does not fit.
+    """
+    manifest = _parse(raw, where)
     if manifest.dataset_id != manifest.computed_id():
         raise DatasetError(
-            f"{path}: dataset_id is {manifest.dataset_id} but its content hashes to "
+            f"{where}: dataset_id is {manifest.dataset_id} but its content hashes to "
             f"{manifest.computed_id()}: the manifest was edited; rebuild or restore it"
         )
     return manifest
 
 
-def _parse(path: Path) -> Manifest:
+def _parse(raw: bytes, where: str) -> Manifest:
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(raw)
     except ValueError as error:
-        raise DatasetError(f"{path}: not readable as JSON ({error}); restore the file") from None
+        raise DatasetError(f"{where}: not readable as JSON ({error}); restore the file") from None
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise DatasetError(
-            f"{path}: format version {version!r}, this release reads {FORMAT_VERSION}"
+            f"{where}: format version {version!r}, this release reads {FORMAT_VERSION}"
         )
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DatasetError(f"{path}: {where}: {first['msg']}; not a manifest of ours") from None
+        field = ".".join(str(part) for part in first["loc"])
+        raise DatasetError(f"{where}: {field}: {first['msg']}; not a manifest of ours") from None

@@ -6,6 +6,7 @@ once, and fewer than L targets at the end are in none.
 """
 
 import bisect
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -17,9 +18,10 @@ import polars as pl
 from tokenizers import Tokenizer
 
 from shards.errors import DatasetError
-from shards.hashing import blake3_file
+from shards.files import DatasetFiles
 from shards.layout import Layout
-from shards.manifest import Manifest, ShardFacts, SplitFacts, load_manifest
+from shards.manifest import Manifest, ShardFacts, SplitFacts, TokenizerFacts, load_manifest
+from shards.remote import RemoteDataset, is_remote
 
 T = TypeVar("T")
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -29,23 +31,24 @@ class TokenStream:
     """One split of one source as a stream of tokens."""
 
     def __init__(
-        self, directory: Path, source: str, split: str, facts: SplitFacts, dtype: str
+        self,
+        files: DatasetFiles,
+        source: str,
+        split: str,
+        facts: SplitFacts,
+        tokenizer: TokenizerFacts,
     ) -> None:
         self.source, self.split, self.facts = source, split, facts
-        self._directory, self._dtype = directory, np.dtype(dtype).newbyteorder("<")
-        sizes = [shard.tokens for shard in facts.shards]
-        self._starts = [0, *accumulate(sizes)]
+        self.eos_id = tokenizer.eos_id
+        self.dtype = np.dtype(tokenizer.dtype).newbyteorder("<")
+        self._files = files
+        self._starts = [0, *accumulate(shard.tokens for shard in facts.shards)]
         self._maps: dict[int, TokenArray] = {}
 
     @property
     def num_tokens(self) -> int:
         """Tokens in the stream, EOS included."""
         return self._starts[-1]
-
-    @property
-    def shard_starts(self) -> npt.NDArray[np.int64]:
-        """Stream position of every shard's first token, and the end: int64 [num_shards + 1]."""
-        return np.array(self._starts, dtype=np.int64)
 
     def num_windows(self, seq_len: int) -> int:
         """Windows of `seq_len` targets that the stream holds."""
@@ -57,7 +60,7 @@ class TokenStream:
             raise DatasetError(
                 f"{self.source}/{self.split}: tokens [{start}, {stop}) asked of {self.num_tokens}"
             )
-        out = np.empty(stop - start, dtype=self._dtype)
+        out = np.empty(stop - start, dtype=self.dtype)
         self._copy(start, out)
         return out
 
@@ -69,17 +72,23 @@ class TokenStream:
             seq_len: targets of a window.
             rows: whether they are rows (see `shards.layout`), which wrap at the stream's end.
         """
+        out = np.empty((len(ids), seq_len + 1), dtype=self.dtype)
+        self.fill(out, ids, seq_len, rows)
+        return out
+
+    def fill(
+        self, out: Iterable[TokenArray], ids: npt.NDArray[np.int64], seq_len: int, rows: bool
+    ) -> None:
+        """Like `windows`, into given arrays of seq_len + 1 tokens, one a window."""
         layout = Layout(self.num_tokens, seq_len, rows)
         if len(ids) and not (int(ids.min()) >= 0 and (rows or int(ids.max()) < layout.windows)):
             raise DatasetError(
                 f"{self.source}/{self.split}: window ids {ids.min()}..{ids.max()} asked of "
                 f"{layout.windows} windows of {seq_len}"
             )
-        out = np.empty((len(ids), seq_len + 1), dtype=self._dtype)
         starts = (ids * layout.stride % max(self.num_tokens, 1)).tolist()
         for start, row in zip(starts, out, strict=True):
             self._copy(start, row)
-        return out
 
     def documents(self) -> pl.DataFrame:
         """The document index of the stream.
@@ -93,7 +102,7 @@ class TokenStream:
         return pl.concat(frames)
 
     def _index(self, number: int, shard: ShardFacts) -> pl.DataFrame:
-        frame = pl.read_parquet(_resolve(self._directory, shard.index_path))
+        frame = pl.read_parquet(self._files.path(shard.index_path))
         start = self._starts[number]
         return frame.with_columns(
             token_start=pl.col("token_start") + start, shard=pl.lit(number, dtype=pl.Int32)
@@ -111,28 +120,41 @@ class TokenStream:
 
     def _map(self, number: int) -> TokenArray:
         if number not in self._maps:
-            shard = self.facts.shards[number]
-            path = _resolve(self._directory, shard.path)
-            if path.stat().st_size != shard.bytes:
-                raise DatasetError(
-                    f"{path}: {path.stat().st_size} bytes, the manifest says {shard.bytes}; "
-                    "run `tally verify`, then rebuild or restore the file"
-                )
+            path = self._files.path(self.facts.shards[number].path)
             # A plain array over the map: slicing numpy's memmap class costs a microsecond more.
-            self._maps[number] = np.asarray(np.memmap(path, dtype=self._dtype, mode="r"))
+            self._maps[number] = np.asarray(np.memmap(path, dtype=self.dtype, mode="r"))
         return self._maps[number]
 
 
 class Dataset:
-    """A complete dataset directory, opened for reading."""
+    """A complete dataset, opened for reading."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path, self.manifest = path, manifest
+    def __init__(self, address: str, manifest: Manifest, files: DatasetFiles) -> None:
+        self.address, self.manifest, self.files = address, manifest, files
 
     @classmethod
-    def open(cls, path: Path) -> "Dataset":
-        """Open DATASET; checks the manifest, not the shards' checksums (`tally verify` does)."""
-        return cls(path, load_manifest(path))
+    def open(cls, address: str | Path, *, check: bool = False) -> "Dataset":
+        """Open a dataset; the manifest is checked against its id.
+
+        Args:
+            address: a directory, or an address that fsspec knows (`s3://bucket/dataset`), whose
+                files are copied to the cache when they are needed (see `shards.remote`).
+            check: verify the checksum of every file when it is first read.
+
+        Raises:
+            DatasetError: no whole dataset there.
+        """
+        if is_remote(address):
+            remote = RemoteDataset(str(address))
+            files = DatasetFiles(remote.directory, remote.manifest, remote, check)
+            return cls(remote.address, remote.manifest, files)
+        manifest = load_manifest(Path(address))
+        return cls(str(address), manifest, DatasetFiles(Path(address), manifest, None, check))
+
+    @property
+    def path(self) -> Path:
+        """The directory; of a remote dataset the local copy, which may lack files."""
+        return self.files.directory
 
     def stream(self, source: str, split: str = "train") -> TokenStream:
         """One split of one source.
@@ -142,14 +164,13 @@ class Dataset:
         """
         splits = self._known(self.manifest.sources, source, "source").splits
         facts = self._known(splits, split, f"split of {source}")
-        return TokenStream(self.path, source, split, facts, self.manifest.tokenizer.dtype)
+        return TokenStream(self.files, source, split, facts, self.manifest.tokenizer)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        path = _resolve(self.path, self.manifest.tokenizer.file)
-        if blake3_file(path) != self.manifest.tokenizer.blake3:
-            raise DatasetError(f"{path}: not the tokenizer the manifest names; restore the file")
-        return Tokenizer.from_file(str(path))
+        name = self.manifest.tokenizer.file
+        self.files.check(name)
+        return Tokenizer.from_file(str(self.files.path(name)))
 
     def tokenizer(self) -> Tokenizer:
         """The exact tokenizer, its checksum verified."""
@@ -158,15 +179,5 @@ class Dataset:
     def _known(self, mapping: dict[str, T], key: str, what: str) -> T:
         if key not in mapping:
             names = ", ".join(sorted(mapping)) or "none"
-            raise DatasetError(f"{self.path}: no {what} '{key}'; there are: {names}")
+            raise DatasetError(f"{self.address}: no {what} '{key}'; there are: {names}")
         return mapping[key]
-
-
-def _resolve(directory: Path, relative: str) -> Path:
-    """The file inside the dataset; a link that leads out of it is refused."""
-    path = directory / relative
-    if not path.resolve().is_relative_to(directory.resolve()):
-        raise DatasetError(f"{path}: leads out of the dataset directory; refused")
-    if not path.is_file():
-        raise DatasetError(f"{path}: missing; rebuild the dataset or restore the file")
-    return path

@@ -14,6 +14,7 @@ from shards.convert import chosen_parts
 from shards.convert_files import new_directory
 from shards.convert_import import Wanted
 from shards.errors import DatasetError
+from shards.hashing import blake3_file
 from shards.manifest import Manifest, seal
 from shards.reader import Dataset
 from tests.helpers_convert import (
@@ -248,7 +249,11 @@ def test_texts_that_the_tokenizer_changed_are_counted(tmp_path: Path) -> None:
     index = ours.path / "a/train/00000.docs.parquet"
     changed = pl.read_parquet(index).with_columns(content_hash=pl.lit(b"x" * 16))
     changed.write_parquet(index)
-    output = export(ours, tmp_path / "theirs", "parquet")
+    values = ours.manifest.model_dump(mode="json")
+    shard = values["sources"]["a"]["splits"]["train"]["shards"][0]
+    shard |= {"index_bytes": index.stat().st_size, "index_blake3": blake3_file(index)}
+    seal(ours.path, Manifest.model_validate(values))
+    output = export(Dataset.open(ours.path), tmp_path / "theirs", "parquet")
     assert output.notes == [
         f"a/train: the text of 1 of {len(TEXTS)} documents differs from the original "
         "(the tokenizer normalises); tokens are exact"

@@ -89,7 +89,7 @@ def write_folder(model: Decoder, dataset: Dataset, folder: Path, precision: Prec
     tensors = {name: value.to(stored) for name, value in llama_tensors(model).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
-    shutil.copyfile(dataset.path / facts.file, folder / "tokenizer.json")
+    shutil.copyfile(dataset.files.path(facts.file), folder / "tokenizer.json")
     write_json_atomic(
         folder / "tokenizer_config.json",
         {
