@@ -2,33 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from configs.base import Section
 from configs.mixture import MixtureConfig
 from configs.model import ModelConfig
+from configs.optimizer import OptimizerConfig
 
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class OptimizerConfig(Section):
-    """AdamW, clipping, and what happens to steps whose gradient is not finite."""
-
-    lr: PositiveFloat
-    """Peak learning rate; the schedule multiplies it."""
-    betas: tuple[Beta, Beta] = (0.9, 0.95)
-    """Decay of the first and second moment."""
-    eps: PositiveFloat = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: NonNegativeFloat = 0.1
-    """Decoupled decay of the parameters that `decay` selects."""
-    decay: Literal["matrices", "matrices_but_embeddings", "all"] = "matrices"
-    """Which parameters decay: those with two axes; those without embedding and head; all."""
-    max_grad_norm: PositiveFloat | None = 1.0
-    """Gradients longer than this (global L2 norm) are scaled down to it; null: never."""
-    max_skipped_steps: NonNegativeInt = 10
-    """Stop the run once more steps than this had a gradient that was not finite."""
 
 
 class CosineSchedule(Section):
@@ -84,6 +65,18 @@ class ValidationConfig(Section):
     """Name of the held-out split."""
 
 
+class LoaderConfig(Section):
+    """How a rank reads its data. Nothing here changes what is read, nor its order."""
+
+    threads: PositiveInt = 1
+    """Threads that read ahead."""
+    steps_ahead: PositiveInt = 2
+    """Steps that are read before they are needed."""
+    verify: Literal["off", "lazy", "start"] = "lazy"
+    """Checksums of the shards: none; each when a rank first touches it; all before the first step,
+    the ranks of a machine sharing the work."""
+
+
 class LaunchConfig(Section):
     """Where it runs. Nothing here changes what is computed."""
 
@@ -107,6 +100,7 @@ class TrainConfig(Section):
     engine: EngineConfig = EngineConfig()
     checkpoint: CheckpointConfig
     validation: ValidationConfig | None = None
+    loader: LoaderConfig = LoaderConfig()
     launch: LaunchConfig = LaunchConfig()
     seed: NonNegativeInt = 0
     """Of the initial weights; the data order has its own (data.seed)."""

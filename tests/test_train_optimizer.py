@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from configs.model import ModelConfig
-from configs.train import OptimizerConfig
+from configs.optimizer import OptimizerConfig
 from train.model import Decoder
 from train.optimizer import build_optimizer, decays, set_lr
 

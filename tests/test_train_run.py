@@ -288,3 +288,17 @@ def test_sharded_engines_resume_bit_exactly(bench: Bench, straight: Path, stage:
     assert (whole / "ledger.jsonl").read_bytes() == (straight / "ledger.jsonl").read_bytes()
     output = bench.train(whole, "--ranks", "1", f"engine.zero_stage={stage}", expect=2)
     assert "sharded for another number of ranks" in output
+
+
+def test_muon_with_owned_matrices(bench: Bench) -> None:
+    """Stage 1 computes what stage 0 does, to the bit, and goes on at another number of ranks."""
+    muon = ("optimizer.muon={lr: 0.02, scale: aspect}", "--stop-after")
+    whole, owned = bench.directory / "muon0", bench.directory / "muon1"
+    bench.train(whole, "--ranks", "2", *muon, "50")
+    shared = ("engine.zero_stage=1", *muon)
+    bench.train(owned, "--ranks", "2", *shared, "50")
+    assert weights(owned, 50) == weights(whole, 50)
+    assert losses(whole)[-1] < losses(whole)[0]
+    bench.train(owned, "--ranks", "1", *shared, "60")
+    bench.train(whole, "--ranks", "2", *muon, "60")
+    assert losses(owned) == pytest.approx(losses(whole), rel=1e-4)

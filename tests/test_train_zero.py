@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from configs.train import EngineConfig, TrainConfig
+from configs.train import TrainConfig
 from train.errors import TrainError
 from train.zero import accumulation, deepspeed_config, refuse_unsound
 
@@ -75,7 +75,7 @@ def test_precisions() -> None:
 )
 def test_what_deepspeed_does_wrong_is_refused(engine: dict[str, Any], reason: str) -> None:
     with pytest.raises(TrainError, match=reason):
-        refuse_unsound(EngineConfig.model_validate(engine))
+        refuse_unsound(config(**engine))
 
 
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused() -> None:

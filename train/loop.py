@@ -2,28 +2,20 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from shards.atomic import sync, write_json_atomic, write_text_atomic
-from shards.ledger import (
-    LEDGER_NAME,
-    Ledger,
-    LedgerEntry,
-    digest_tokens,
-    digest_windows,
-    hex_digest,
-)
-from shards.reader import TokenArray
+from shards.ledger import LEDGER_NAME, Ledger, LedgerEntry, hex_digest
 from train.checkpoint import STATE_FILE, begin, finish, prune, temporary_path
 from train.collective import StepShare, add_up
-from train.data import Rows, prefetched
+from train.data import prefetched
 from train.environment import device_name
 from train.errors import TrainError
 from train.flops import mfu
+from train.gradient import forward_backward
 from train.metrics import METRICS_NAME, Display, MetricsLog, memory_gib
 from train.optimizer import set_lr
 from train.run_dir import config_yaml
@@ -31,7 +23,7 @@ from train.schedule import multiplier
 from train.session import Session
 from train.state import save_state
 from train.validation import heldout_losses
-from train.zero import ours_to_clip
+from train.zero import deepspeed_stage
 
 
 def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> int:
@@ -54,7 +46,7 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
     device = device_name(engine.device)
     engine.train()
     with (
-        prefetched(session.reader, done, last_step) as batches,
+        prefetched(session.reader, done, last_step, config.loader) as batches,
         Display(done, last_step, enabled=session.rank == 0) as display,
     ):
         while done < last_step:
@@ -62,12 +54,13 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
             step, started = done, time.perf_counter()
             batch = next(batches)
             data_wait_s = time.perf_counter() - started
-            lr = config.optimizer.lr * multiplier(config.schedule, step, plan.num_steps)
-            set_lr(session.optimizer, lr)
+            rate = multiplier(config.schedule, step, plan.num_steps)
+            lr = config.optimizer.lr * rate
+            set_lr(session.optimizer, rate)
 
             # Forward and backward over this rank's rows, digesting what the model was given.
             engine.set_train_batch_size(plan.batch_windows(step))
-            share = _forward_backward(session, batch, int(stop_asked()))
+            share = forward_backward(session, batch, int(stop_asked()))
             grad_norm = _update(session)
             total = add_up(share, engine.device)
             skipped += grad_norm is None
@@ -77,10 +70,10 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
             # The proof first, then the metrics: both are cut back to the checkpoint on resume.
             line = _metrics_line(session, step, total.loss / session.world_size, lr, grad_norm)
             targets = plan.batch_windows(step) * plan.seq_len
-            rate = targets / step_s
-            line |= {"tokens_per_s": rate, "step_s": step_s, "data_wait_s": data_wait_s}
+            speed = targets / step_s
+            line |= {"tokens_per_s": speed, "step_s": step_s, "data_wait_s": data_wait_s}
             line |= {"memory_gib": memory_gib(engine.device), "skipped_steps": skipped}
-            line["mfu"] = mfu(rate / session.world_size, config.model, plan.seq_len, device)
+            line["mfu"] = mfu(speed / session.world_size, config.model, plan.seq_len, device)
             if config.validation and _due(done, last_step, config.validation.every_steps):
                 line["val_loss"] = _validate(session)
             if session.rank == 0:
@@ -107,34 +100,6 @@ def _due(done: int, last_step: int, every_steps: int) -> bool:
     return done % every_steps == 0 or done == last_step
 
 
-def _forward_backward(session: Session, batch: list[Rows], stop: int) -> StepShare:
-    """Accumulate the gradient of the global mean loss; returns this rank's part of the step."""
-    engine, num_sources = session.engine, len(session.plan.sources)
-    loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
-    counts = np.zeros(num_sources, dtype=np.int64)
-    windows_digest = tokens_digest = 0
-    for number, rows in enumerate(batch):
-        tokens_BL = torch.from_numpy(rows.tokens.astype(np.int64))
-        engine.set_gradient_accumulation_boundary(number == len(batch) - 1)
-        loss = _mean_loss(engine, tokens_BL.to(engine.device))
-        engine.backward(loss)
-        if number < len(batch) - 1:
-            engine.step()
-        loss_sum += loss.detach().double() / len(batch)
-        # Digested are the tokens the model was given, not the plan's opinion of them.
-        fed = cast(TokenArray, tokens_BL.numpy().astype(rows.tokens.dtype))
-        counts += np.bincount(rows.source, minlength=num_sources)
-        windows_digest += digest_windows(rows.source, rows.window)
-        tokens_digest += digest_tokens(rows.source, rows.window, fed)
-    return StepShare(loss_sum.item(), counts, windows_digest, tokens_digest, stop)
-
-
-def _mean_loss(engine: Any, tokens_BL: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy in float32 over rows of inputs and the last target: int64 [B, T + 1]."""
-    logits_BTV = engine(tokens_BL[:, :-1])
-    return F.cross_entropy(logits_BTV.float().flatten(0, 1), tokens_BL[:, 1:].flatten())
-
-
 def _update(session: Session) -> float | None:
     """Clip and take the optimizer step.
 
@@ -143,7 +108,7 @@ def _update(session: Session) -> float | None:
         because it was not finite.
     """
     engine = session.engine
-    if ours_to_clip(session.config.engine):
+    if deepspeed_stage(session.config) == 0:
         return _clip_and_step(session)
     engine.step()
     if engine.optimizer.overflow:
@@ -189,7 +154,7 @@ def _ledger_entry(session: Session, step: int, total: StepShare) -> LedgerEntry:
     return LedgerEntry(
         step=step,
         windows=dict(zip(names, total.windows.tolist(), strict=True)),
-        masked_targets=0,
+        masked_targets=total.masked_targets,
         windows_digest=hex_digest(total.windows_digest),
         tokens_digest=hex_digest(total.tokens_digest),
     )
@@ -215,7 +180,7 @@ def save(session: Session, step: int, skipped_steps: int) -> None:
     if session.rank == 0:
         begin(run_dir, step)
     torch.distributed.barrier()
-    save_state(session.engine, folder, rank=session.rank, zero_stage=config.engine.zero_stage)
+    save_state(session.engine, folder, rank=session.rank, zero_stage=deepspeed_stage(config))
     torch.distributed.barrier()
     if session.rank == 0:
         write_text_atomic(folder / "config.yaml", config_yaml(config))

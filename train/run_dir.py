@@ -32,7 +32,7 @@ RESTARTS_NAME = "restarts.jsonl"
 STOP_NAME = "stop-requested"
 
 # Settings that change where or how often something happens, never what is computed.
-_FREE = ("name", "micro_batch", "checkpoint", "validation", "launch")
+_FREE = ("name", "micro_batch", "checkpoint", "validation", "loader", "launch")
 
 
 def plan_run(config: TrainConfig, *, may_be_declared: bool = False) -> Plan:
@@ -45,7 +45,7 @@ def plan_run(config: TrainConfig, *, may_be_declared: bool = False) -> Plan:
     Raises:
         TrainError, DatasetError: what does not fit, and what to change.
     """
-    refuse_unsound(config.engine)
+    refuse_unsound(config)
     plan = build_plan(config.data, may_be_declared=may_be_declared)
     check_schedule(config.schedule, plan.num_steps)
     datasets = open_datasets(config.data, may_be_declared=may_be_declared)

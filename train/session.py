@@ -21,11 +21,12 @@ from train.errors import TrainError
 from train.metrics import MetricsLog
 from train.model import Decoder
 from train.optimizer import build_optimizer
+from train.owners import build_owned_optimizer
 from train.run_data import run_datasets, run_plan
 from train.run_dir import note_restart, read_config
 from train.state import load_state
 from train.validation import open_streams
-from train.zero import deepspeed_config
+from train.zero import deepspeed_config, deepspeed_stage
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _build_engine(
 ) -> tuple[Any, torch.optim.Optimizer]:
     model = Decoder(config.model)
     model.initialise(config.seed)
-    optimizer = build_optimizer(model.named_parameters(), config.optimizer)
+    optimizer = _build_optimizer(model, config, world_size)
     torch.manual_seed(config.seed)
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -92,6 +93,13 @@ def _build_engine(
     if config.engine.compile:
         engine.compile()
     return engine, optimizer
+
+
+def _build_optimizer(model: Decoder, config: TrainConfig, world_size: int) -> torch.optim.Optimizer:
+    if config.engine.zero_stage == 1 and config.optimizer.muon:
+        rank = torch.distributed.get_rank()
+        return build_owned_optimizer(model, config.optimizer, rank, world_size)
+    return build_optimizer(model.named_parameters(), config.optimizer)
 
 
 def _resume(session: Session) -> Session:
@@ -107,7 +115,7 @@ def _resume(session: Session) -> Session:
             folder,
             rank=session.rank,
             same_ranks=state["world_size"] == session.world_size,
-            zero_stage=session.config.engine.zero_stage,
+            zero_stage=deepspeed_stage(session.config),
         )
     if session.rank == 0:
         _cut_back(session.run_dir, step, session.world_size)

@@ -1,8 +1,9 @@
 """What a checkpoint holds of a running engine, and how it gets back in.
 
     model.safetensors            float32 weights under our names
-    optimizer.safetensors        stage 0: <parameter>/<moment>, readable by any number of ranks
-    deepspeed/                   stages 1-3: DeepSpeed's own files, for the same number of ranks
+    optimizer_00000.safetensors  <parameter>/<moment>, of the parameters a rank updates; what any
+                                 number of ranks wrote, any number can read
+    deepspeed/                   instead, where DeepSpeed holds shards: its files, for as many ranks
     rng_00000.safetensors, ...   random state of each rank
 
 Everything of ours is safetensors and JSON. DeepSpeed's own files are pickles: they are loaded
@@ -20,7 +21,6 @@ from torch import Tensor
 from train.checkpoint import MODEL_FILE
 from train.errors import TrainError
 
-OPTIMIZER_FILE = "optimizer.safetensors"
 _ENGINE_FOLDER, _ENGINE_TAG = "deepspeed", "state"
 
 
@@ -29,8 +29,8 @@ def save_state(engine: Any, folder: Path, *, rank: int, zero_stage: int) -> None
     weights = full_weights(engine, zero_stage)
     if rank == 0:
         save_file(weights, folder / MODEL_FILE)
-        if zero_stage == 0:
-            save_file(_optimizer_tensors(engine), folder / OPTIMIZER_FILE)
+    if zero_stage == 0 and (moments := _optimizer_tensors(engine, rank)):
+        save_file(moments, folder / f"optimizer_{rank:05d}.safetensors")
     save_file(_random_state(), _rng_file(folder, rank))
     if zero_stage > 0:
         engine.save_checkpoint(str(folder / _ENGINE_FOLDER), tag=_ENGINE_TAG, save_latest=False)
@@ -46,7 +46,8 @@ def load_state(engine: Any, folder: Path, *, rank: int, same_ranks: bool, zero_s
         _load_engine_folder(engine, folder, same_ranks)
     else:
         engine.module.load_state_dict(load_file(folder / MODEL_FILE))
-        _restore_optimizer(engine, load_file(folder / OPTIMIZER_FILE))
+        for file in sorted(folder.glob("optimizer_*.safetensors")):
+            _restore_optimizer(engine, load_file(file))
     if same_ranks:
         _restore_random_state(load_file(_rng_file(folder, rank)))
 
@@ -72,22 +73,31 @@ def _load_engine_folder(engine: Any, folder: Path, same_ranks: bool) -> None:
         raise TrainError(f"{folder}: DeepSpeed found no state of its own in it")
 
 
-def _optimizer_tensors(engine: Any) -> dict[str, Tensor]:
-    """Adam's moments and step counts by parameter name."""
+def _optimizer_tensors(engine: Any, rank: int) -> dict[str, Tensor]:
+    """Moments and step counts, by parameter name, that this rank has to save."""
     state = engine.optimizer.state
+    replicated = len(_updated(engine)) == len(list(engine.module.parameters()))
+    if replicated and rank > 0:
+        return {}
     return {
         f"{name}/{key}": value.detach().cpu().clone().contiguous()
-        for name, parameter in engine.module.named_parameters()
+        for name, parameter in _updated(engine).items()
         for key, value in state[parameter].items()
     }
 
 
+def _updated(engine: Any) -> dict[str, Tensor]:
+    """The parameters that this rank updates."""
+    mine = {id(p) for group in engine.optimizer.param_groups for p in group["params"]}
+    return {name: p for name, p in engine.module.named_parameters() if id(p) in mine}
+
+
 def _restore_optimizer(engine: Any, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(engine.module.named_parameters())
+    mine = _updated(engine)
     for name, tensor in tensors.items():
         parameter, key = name.rsplit("/", 1)
-        place = parameters[parameter]
-        engine.optimizer.state[place][key] = tensor.to(place.device)
+        if parameter in mine:
+            engine.optimizer.state[mine[parameter]][key] = tensor.to(mine[parameter].device)
 
 
 def _rng_file(folder: Path, rank: int) -> Path:

@@ -6,16 +6,30 @@ schedule are ours, so they are not in the dictionary.
 
 from typing import Any
 
-from configs.train import EngineConfig, TrainConfig
+from configs.train import TrainConfig
 from train.errors import TrainError
 
 
-def refuse_unsound(engine: EngineConfig) -> None:
+def refuse_unsound(config: TrainConfig) -> None:
     """Refuse the combinations that DeepSpeed computes wrong or cannot compute.
 
     Raises:
         TrainError: with the reason and what to use instead.
     """
+    engine, muon = config.engine, config.optimizer.muon is not None
+    if muon and engine.zero_stage >= 2:
+        raise TrainError(
+            f"engine: zero_stage {engine.zero_stage} cannot train with optimizer.muon: DeepSpeed "
+            "cuts gradients into flat pieces, Muon needs whole matrices, and DeepSpeed's own Muon "
+            "clips the update instead of the gradient; use zero_stage 1, which shares out the "
+            "optimizer state by whole matrices, or 0"
+        )
+    if muon and engine.precision == "bf16":
+        raise TrainError(
+            "engine: precision bf16 does not go with optimizer.muon: its float32 master weights "
+            "are DeepSpeed's flat pieces from zero_stage 1 on, and at stage 0 it trains wrong; "
+            "use precision bf16_autocast"
+        )
     if engine.precision == "bf16" and engine.zero_stage == 0:
         raise TrainError(
             "engine: precision bf16 at zero_stage 0 trains wrong: DeepSpeed takes one optimizer "
@@ -29,12 +43,13 @@ def refuse_unsound(engine: EngineConfig) -> None:
         )
 
 
-def ours_to_clip(engine: EngineConfig) -> bool:
-    """Whether gradients are whole on every rank after backward, so that the loop clips them.
+def deepspeed_stage(config: TrainConfig) -> int:
+    """The stage DeepSpeed is told; with Muon, stage 1 is ours (`train.owners`), on top of 0.
 
-    At stage 0 DeepSpeed would clip, but reports no norm. From stage 1 on it holds shards.
+    At stage 0 gradients are whole on every rank after backward, so the loop clips them: DeepSpeed
+    would clip too, but reports no norm. From stage 1 on it holds shards, and clips.
     """
-    return engine.zero_stage == 0
+    return 0 if config.optimizer.muon else config.engine.zero_stage
 
 
 def deepspeed_config(config: TrainConfig, batch_windows: int, world_size: int) -> dict[str, Any]:
@@ -46,15 +61,16 @@ def deepspeed_config(config: TrainConfig, batch_windows: int, world_size: int) -
         world_size: ranks.
     """
     engine = config.engine
-    refuse_unsound(engine)
+    refuse_unsound(config)
+    stage = deepspeed_stage(config)
     max_norm = config.optimizer.max_grad_norm or 0.0
     values: dict[str, Any] = {
         "train_batch_size": batch_windows,
         "train_micro_batch_size_per_gpu": config.micro_batch,
         "gradient_accumulation_steps": accumulation(batch_windows, config.micro_batch, world_size),
         # Always written: absent means 1.0 to DeepSpeed.
-        "gradient_clipping": 0.0 if ours_to_clip(engine) else max_norm,
-        "zero_optimization": {"stage": engine.zero_stage},
+        "gradient_clipping": 0.0 if stage == 0 else max_norm,
+        "zero_optimization": {"stage": stage},
         "steps_per_print": None,
     }
     if engine.precision == "bf16_autocast":
