@@ -32,3 +32,8 @@ def canonical_json(value: Any) -> bytes:
 def content_hash(text: str) -> bytes:
     """128-bit BLAKE3 of a text's UTF-8 bytes, the identity of a document's content."""
     return blake3(text.encode("utf-8")).digest(length=CONTENT_HASH_BYTES)
+
+
+def document_key(doc_id: str) -> int:
+    """32-bit hash by which a document's id is looked up (see `shards.hash_table`)."""
+    return int.from_bytes(blake3(doc_id.encode("utf-8")).digest(length=4), "little")

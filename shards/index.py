@@ -1,8 +1,19 @@
-"""The document index: one Parquet row a document, beside every token shard."""
+"""The document index: one Parquet row a document, beside every token shard.
 
-from typing import NamedTuple
+Beside the index lies a table of ids (`shards.hash_table`): hash of an id -> row. It has the ids
+of folded duplicates too, which lead to the row of the document that was kept.
+"""
 
+from typing import IO, Any, NamedTuple
+
+import numpy as np
 import polars as pl
+
+from shards.hash_table import write_table
+from shards.hashing import document_key
+
+GROUP_ROWS = 1024
+"""Rows in a row group: what must be read to see one of them, against the size of the footer."""
 
 SCORE = pl.Struct({"name": pl.String, "value": pl.Float64})
 
@@ -46,3 +57,17 @@ def index_frame(rows: list[DocumentRow], token_counts: list[int]) -> pl.DataFram
     counts = pl.Series("token_count", token_counts, dtype=pl.Int64)
     starts = (ends - counts).alias("token_start")
     return frame.with_columns(starts, counts).select(list(SCHEMA))
+
+
+def write_index(frame: pl.DataFrame, file: IO[Any]) -> None:
+    """Write the index of a shard as Parquet."""
+    frame.write_parquet(file, compression="zstd", row_group_size=GROUP_ROWS)
+
+
+def write_ids(frame: pl.DataFrame, file: IO[Any]) -> None:
+    """Write the table of ids that belongs to an index."""
+    rows = frame.select("doc_id", "duplicates").with_row_index("row")
+    folded = rows.select("row", doc_id="duplicates").explode("doc_id").drop_nulls()
+    named = pl.concat([rows.select("row", "doc_id"), folded])
+    keys = np.array([document_key(name) for name in named["doc_id"]], np.uint32)
+    write_table(file, keys, named["row"].to_numpy())

@@ -46,7 +46,7 @@ class _Part(BaseModel):
 
 
 class ShardFacts(_Part):
-    """One file of packed tokens and its document index."""
+    """One file of packed tokens, its document index, and the table of the documents' ids."""
 
     path: InsidePath
     tokens: Count
@@ -56,6 +56,9 @@ class ShardFacts(_Part):
     index_path: InsidePath
     index_bytes: Count
     index_blake3: str
+    ids_path: InsidePath
+    ids_bytes: Count
+    ids_blake3: str
 
 
 class SplitFacts(_Part):
@@ -165,7 +168,7 @@ class Manifest(_Part):
         """Relative paths of all files a complete dataset has."""
         named = {MANIFEST_NAME, self.tokenizer.file}
         for _, _, shard in self.shards():
-            named |= {shard.path, shard.index_path}
+            named |= {shard.path, shard.index_path, shard.ids_path}
         return named
 
     def checksums(self) -> dict[str, FileFacts]:
@@ -174,6 +177,7 @@ class Manifest(_Part):
         for _, _, shard in self.shards():
             facts[shard.path] = FileFacts(shard.bytes, shard.blake3)
             facts[shard.index_path] = FileFacts(shard.index_bytes, shard.index_blake3)
+            facts[shard.ids_path] = FileFacts(shard.ids_bytes, shard.ids_blake3)
         return facts
 
     def computed_id(self) -> str:

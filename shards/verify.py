@@ -2,10 +2,11 @@
 
 Checks: the manifest hashes to its id; all listed files are there and no others; sizes and BLAKE3
 checksums; the tokenizer's vocabulary and EOS; token ids within the vocabulary; EOS at the end of
-every document and nowhere else; the index covers every token; counts equal the manifest's; no
-document id twice; no content in two splits.
+every document and nowhere else; the index covers every token; the table of ids is the index's;
+counts equal the manifest's; no document id twice; no content in two splits.
 """
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer
 
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
-from shards.index import SCHEMA
+from shards.index import SCHEMA, write_ids
 from shards.manifest import Manifest, ShardFacts, SplitFacts, load_manifest
 
 _CHUNK_TOKENS = 1 << 24
@@ -55,7 +56,7 @@ def verify_dataset(path: Path, advance: Callable[[float], None] = lambda _: None
                 for index in _check_shard(path, manifest, shard, report):
                     columns = index.select("doc_id", "content_hash", "char_count", "byte_count")
                     indexes.append(columns.with_columns(split=pl.lit(split)))
-                advance(shard.bytes + shard.index_bytes)
+                advance(_shard_bytes(shard))
             _check_totals(f"{source}/{split}", split_facts, report)
     if indexes:
         _check_documents(pl.concat(indexes), manifest, report)
@@ -64,7 +65,11 @@ def verify_dataset(path: Path, advance: Callable[[float], None] = lambda _: None
 
 def total_bytes(path: Path) -> int:
     """Bytes of all shards and indexes, the unit of `verify_dataset`'s progress."""
-    return sum(shard.bytes + shard.index_bytes for _, _, shard in load_manifest(path).shards())
+    return sum(_shard_bytes(shard) for _, _, shard in load_manifest(path).shards())
+
+
+def _shard_bytes(shard: ShardFacts) -> int:
+    return shard.bytes + shard.index_bytes + shard.ids_bytes
 
 
 def _check_file_list(path: Path, manifest: Manifest, report: VerifyReport) -> None:
@@ -99,6 +104,9 @@ def _check_shard(
     index_whole = _check_bytes(
         path / shard.index_path, shard.index_bytes, shard.index_blake3, report, shard.index_path
     )
+    ids_whole = _check_bytes(
+        path / shard.ids_path, shard.ids_bytes, shard.ids_blake3, report, shard.ids_path
+    )
     if not index_whole:
         return
     index = pl.read_parquet(path / shard.index_path)
@@ -106,6 +114,8 @@ def _check_shard(
         report.problems.append(f"{shard.index_path}: columns {index.columns}")
         return
     _check_coverage(index, shard, report)
+    if ids_whole:
+        _check_ids(path, shard, index, report)
     if whole:
         _check_tokens(path, manifest, shard, index, report)
     yield index
@@ -135,6 +145,14 @@ def _check_coverage(index: pl.DataFrame, shard: ShardFacts, report: VerifyReport
         report.problems.append(f"{shard.index_path}: documents do not lie end to end")
     if starts[-1] != shard.tokens:
         report.problems.append(f"{shard.index_path}: covers {starts[-1]} of {shard.tokens} tokens")
+
+
+def _check_ids(path: Path, shard: ShardFacts, index: pl.DataFrame, report: VerifyReport) -> None:
+    """The table of ids has the bytes that the index gives."""
+    expected = io.BytesIO()
+    write_ids(index, expected)
+    if expected.getvalue() != (path / shard.ids_path).read_bytes():
+        report.problems.append(f"{shard.ids_path}: not the table of {shard.index_path}")
 
 
 def _check_tokens(

@@ -10,7 +10,7 @@ import polars as pl
 from shards.atomic import atomic_write
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
-from shards.index import SCHEMA, DocumentRow, index_frame
+from shards.index import SCHEMA, DocumentRow, index_frame, write_ids, write_index
 from shards.manifest import ShardFacts, SplitFacts
 
 __all__ = ["DocumentRow", "SplitWriter", "token_dtype"]
@@ -125,20 +125,21 @@ class SplitWriter:
 
     def _flush(self) -> None:
         name = f"{self._prefix}/{len(self._shards):05d}"
-        path, index_path = f"{name}.bin", f"{name}.docs.parquet"
+        path, index_path, ids_path = (name + end for end in (".bin", ".docs.parquet", ".docs.ids"))
         with atomic_write(self._directory / path) as file:
             for tokens in self._tokens:
                 file.write(tokens.data)
         rows = pl.concat(self._rows, rechunk=True)
         starts = rows["token_count"].cum_sum() - rows["token_count"]
         frame = rows.with_columns(starts.alias("token_start")).select(list(SCHEMA))
-        with atomic_write(self._directory / index_path) as file:
-            frame.write_parquet(file, compression="zstd")
-        self._shards.append(self._facts(path, index_path, len(frame)))
+        for sidecar, write in ((index_path, write_index), (ids_path, write_ids)):
+            with atomic_write(self._directory / sidecar) as file:
+                write(frame, file)
+        self._shards.append(self._facts(path, index_path, ids_path, len(frame)))
         self._rows, self._tokens, self._pending = [], [], 0
 
-    def _facts(self, path: str, index_path: str, documents: int) -> ShardFacts:
-        shard, index = self._directory / path, self._directory / index_path
+    def _facts(self, path: str, index_path: str, ids_path: str, documents: int) -> ShardFacts:
+        shard, index, ids = (self._directory / name for name in (path, index_path, ids_path))
         return ShardFacts(
             path=path,
             tokens=self._pending,
@@ -148,4 +149,7 @@ class SplitWriter:
             index_path=index_path,
             index_bytes=index.stat().st_size,
             index_blake3=blake3_file(index),
+            ids_path=ids_path,
+            ids_bytes=ids.stat().st_size,
+            ids_blake3=blake3_file(ids),
         )

@@ -34,7 +34,7 @@ def make_file(path: Path) -> None:
 def our_loader(directory: Path, proof: bool) -> Callable[[int], None]:
     shard = ShardFacts(
         path="tokens.bin", tokens=TOKENS, documents=0, bytes=2 * TOKENS, blake3="",
-        index_path="none", index_bytes=0, index_blake3="",
+        index_path="none", index_bytes=0, index_blake3="", ids_path="none", ids_bytes=0, ids_blake3="",
     )  # fmt: skip
     facts = SplitFacts(tokens=TOKENS, documents=0, characters=0, bytes_utf8=0, shards=(shard,))
     stream = TokenStream(directory, "s", "train", facts, "uint16")
