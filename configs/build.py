@@ -11,15 +11,19 @@ from configs.presets import with_presets
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
 """A source's name: it becomes a directory of the dataset."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Profile = Literal["web", "crawl", "edu", "encyclopedia", "books", "docs", "math", "none"]
+Profile = Literal["web", "crawl", "c4", "edu", "encyclopedia", "books", "docs", "math", "none"]
 """A named set of filter rules; `docs/filters.md` says what each one drops, and why."""
 
+Edit = Literal["c4_lines", "pii"]
+"""A rule that edits text: take out lines as C4 did; replace mail and public IPv4 addresses."""
 
 class _Source(Section):
     licence: str
     """Licence of the text, as SPDX names where they exist."""
     profile: Profile = "none"
 
+    edits: tuple[Edit, ...] | None = None
+    """Rules that edit the text, in whatever order; None takes those of the profile, `[]` none."""
 
 class WheelFile(Section):
     """One text file inside a wheel."""

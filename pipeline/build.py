@@ -22,11 +22,12 @@ from pipeline import bpe, funnel, hub
 from pipeline.documents import task_file
 from pipeline.errors import BuildError
 from pipeline.executor import worker_pool
+from pipeline.filters import edits_of
 from pipeline.lock import locked
 from pipeline.packing import read_packed
 from pipeline.plan import DATASET, Plan, Planner
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
-from pipeline.tokenizing import ENCODER
+from pipeline.tokenizing import ENCODER, edits_file
 from shards.atomic import atomic_write, sync, write_json_atomic
 from shards.manifest import (
     MANIFEST_NAME,
@@ -181,7 +182,7 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     source = planner.sources[name]
     extracted = plan.extract[name].facts() or {}
     splits, over_budget = read_packed(plan.pack.directory / f"{name}.json")
-    stages = funnel.funnel(_rows(name, plan, planner), over_budget)
+    stages = funnel.funnel(*_rows(name, plan, planner), over_budget)
     funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))
     funnel.check_splits(name, stages, splits)
     unreadable = unreadable_files(plan.extract[name].directory)
@@ -190,15 +191,19 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
         licence=source.spec.licence,
         pin=pin,
         profile=source.spec.profile,
+        edits=edits_of(source.spec),
         funnel=stages,
         splits=splits,
     )
 
 
-def _rows(name: str, plan: Plan, planner: Planner) -> pl.DataFrame:
-    """Every document of a source with the stage it ended in, from the encoding stage's files."""
-    files = [task_file(plan.encode.directory, rank) for rank in planner.ranks_of(name)]
-    return pl.read_parquet(files, columns=["characters", "tokens", "stage", "reason"])
+def _rows(name: str, plan: Plan, planner: Planner) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Every document of a source with the stage it ended in, and every text before an edit."""
+    folder, ranks = plan.encode.directory, planner.ranks_of(name)
+    columns = ["doc_id", "characters", "tokens", "stage", "reason"]
+    rows = pl.read_parquet([task_file(folder, rank) for rank in ranks], columns=columns)
+    edits = pl.read_parquet([edits_file(folder, rank) for rank in ranks], columns=columns)
+    return rows, edits
 
 
 def _finished(output: Path, planner: Planner) -> Manifest | None:

@@ -8,8 +8,9 @@ real texts, is in docs/filters.md.
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
@@ -18,15 +19,18 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
 from tldextract import TLDExtract
 
-from configs.build import Profile
-from pipeline import gopher, language, modular, phrases, word_table, words
+from configs.build import Edit, Profile, Source
+from pipeline import edits, gopher, language, modular, phrases, word_table, words
 from pipeline.documents import DocumentFile, task_file
+from pipeline.edits import C4Lines, with_edits
 from pipeline.gopher import GopherQuality, GopherRepetition
 from pipeline.language import LanguageFilter
 from pipeline.word_table import WordCount, WordTable
 
-MODULES = [sys.modules[__name__], gopher, language, modular, phrases, word_table, words]
+MODULES = [sys.modules[__name__], edits, gopher, language, modular, phrases, word_table, words]
 """The code that decides what a profile keeps."""
+FOLDERS = ("kept", "dropped", "edited")
+"""What the stage writes: a file a task in each."""
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 
@@ -85,6 +89,10 @@ def _crawl(table: WordTable) -> list[BaseFilter]:
     return [AddressFilter(), *_web(table)]
 
 
+def _c4(table: WordTable) -> list[BaseFilter]:
+    return [C4Lines(whole_pages=True), LanguageFilter()]
+
+
 def _edu(table: WordTable) -> list[BaseFilter]:
     quality = GopherQuality(table, max_non_alpha_words_ratio=0.7)
     return [quality, _repeated_parts(table), LanguageFilter()]
@@ -120,6 +128,7 @@ def _repeated_parts(table: WordTable) -> GopherRepetition:
 _RULES: dict[Profile, Callable[[WordTable], list[BaseFilter]]] = {
     "web": _web,
     "crawl": _crawl,
+    "c4": _c4,
     "edu": _edu,
     "encyclopedia": _encyclopedia,
     "books": _books,
@@ -129,42 +138,82 @@ _RULES: dict[Profile, Callable[[WordTable], list[BaseFilter]]] = {
 }
 
 
+PROFILE_EDITS: dict[Profile, tuple[Edit, ...]] = {"web": ("pii",), "crawl": ("pii",)}
+"""Edits of sources that name none."""
+
+
 def rules(profile: Profile) -> list[BaseFilter]:
     """The filters of a profile, in order; fresh objects."""
     return _RULES[profile](WordTable(STOP_WORDS))
 
 
+def edits_of(source: Source) -> tuple[Edit, ...]:
+    """The edits of a source, by its own word or its profile's."""
+    return PROFILE_EDITS.get(source.profile, ()) if source.edits is None else source.edits
+
+
 class ApplyProfile(PipelineStep):
     """Passes on what every rule of the profile keeps; the rest goes to a side file with reasons.
 
+    Another side file gets the text before every edit of a document that is passed on, so that the
+    funnel can count what was edited. A dropped document is kept there as it came.
+
     datatrove's own exclusion writers keep one file a filter under final names; here one file a task
     holds everything a task drops, whole or absent.
+
+    Args:
+        profile: names the rules.
+        edits: rules that edit.
+        dropped: folder for the documents that are not passed on.
+        edited: folder for the texts before every edit.
     """
 
     type = "🔻 - FILTER"
     name = "profile"
 
-    def __init__(self, profile: Profile, dropped: Path) -> None:
+    def __init__(
+        self, profile: Profile, edits: tuple[Edit, ...], dropped: Path, edited: Path
+    ) -> None:
         super().__init__()
-        self.filters, self.dropped = rules(profile), dropped
+        self.filters = with_edits(rules(profile), edits)
+        self.dropped, self.edited = dropped, edited
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Filter the documents of task `rank`."""
-        with DocumentFile(task_file(self.dropped, rank)) as dropped:
+        dropped, edited = (task_file(folder, rank) for folder in (self.dropped, self.edited))
+        with DocumentFile(dropped) as drops, DocumentFile(edited) as befores:
             for doc in data:
-                reason = doc.metadata["reason"] or first_reason(self.filters, doc)
-                if reason is None:
-                    yield doc
-                else:
-                    dropped.add(doc, reason)
+                text = doc.text
+                reason, edits = judge(self.filters, doc)
+                if reason is not None:
+                    drops.add(replace(doc, text=text), reason)
+                    continue
+                for edit, before in edits:
+                    befores.add(replace(doc, text=before), edit)
+                yield doc
 
 
-def first_reason(filters: list[BaseFilter], doc: Document) -> str | None:
-    """Why the first of the filters that drops the document does; None if all keep it."""
+class Judgement(NamedTuple):
+    """What the rules make of a document."""
+
+    reason: str | None
+    """Why the first rule that drops it does; None if all keep it."""
+    edits: list[tuple[str, str]]
+    """The rules that edited it, in order, with the text that each one found."""
+
+
+def judge(filters: list[BaseFilter], doc: Document) -> Judgement:
+    """Put a document through rules, which may edit its text."""
+    if doc.metadata.get("reason"):
+        return Judgement(doc.metadata["reason"], [])  # a reader could not read it
+    edits: list[tuple[str, str]] = []
     for rule in filters:
-        text = doc.text
+        before = doc.text
         keep, reason = get_filter_result(rule.filter(doc))
-        assert doc.text is text, f"{rule} edits text, which the funnel could not account for"
         if not keep:
-            return reason or str(rule.name)
-    return None
+            return Judgement(reason or str(rule.name), edits)
+        if doc.text != before:
+            edits.append((str(rule.name), before))
+            if not doc.text:
+                return Judgement(f"{rule.name}_left_nothing", edits)
+    return Judgement(None, edits)

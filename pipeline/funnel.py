@@ -1,19 +1,22 @@
 """The funnel: documents, characters and tokens in and out of every stage, drops by reason.
 
 It is recounted from the files the stages wrote (datatrove's own statistics forget the tasks of an
-interrupted run) and must balance, or there is no dataset.
+interrupted run) and must balance, or there is no dataset. Text that a rule edits is counted before
+and after, so a stage balances to the character and the token there too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import polars as pl
 
 from pipeline.errors import BuildError
-from shards.manifest import Dropped, FunnelStage, SplitFacts
+from shards.manifest import Dropped, Edited, FunnelStage, SplitFacts
 
 STAGES = ("read", "filter", "dedup")
 """Stages that take documents out; a budget, where there is one, and `pack` follow."""
+EDITING = "filter"
+"""The stage whose rules may edit text."""
 
 
 class Count(NamedTuple):
@@ -33,25 +36,33 @@ def count(rows: pl.DataFrame) -> Count:
 
 
 def funnel(
-    rows: pl.DataFrame, over_budget: Mapping[str, Dropped] | None = None
+    rows: pl.DataFrame, edits: pl.DataFrame, over_budget: Mapping[str, Dropped] | None = None
 ) -> tuple[FunnelStage, ...]:
     """The stages of one source.
 
     Args:
         rows: every document that was read, with the `stage` it ended in, `reason` and `tokens`.
+        edits: every text before an edit, in order, with the edit as its `reason`; `doc_id` names
+            the row of the text after the last one.
         over_budget: what the source's token budget left out; None where it has none.
     """
-    stages, rest = [], rows
-    for stage in STAGES:
-        here = pl.col("stage") == stage
-        ended, going = rest.filter(here), rest.filter(~here)
-        stages.append(_stage(stage, count(rest), _by_reason(ended)))
-        rest = going
+    edits = with_sizes_after(rows, edits)
+    first = edits.unique("doc_id", keep="first", maintain_order=True)
+    rest = rows.update(first.select("doc_id", "characters", "tokens"), on="doc_id")
+    stages = []
+    for name in STAGES:
+        here = pl.col("stage") == name
+        ended, left = rest.filter(here), rest.filter(~here)
+        edited = {}
+        if name == EDITING:
+            left, edited = rows.join(left, "doc_id", "semi"), _by_edit(edits)
+        stages.append(_stage(name, count(rest), count(left), _by_reason(ended), edited))
+        rest = left
+    last = count(rest)
     if over_budget is not None:
-        stages.append(_stage("budget", count(rest), over_budget))
-    last = stages[-1]
-    left = Count(last.documents_out, last.characters_out, last.tokens_out or 0)
-    return (*stages, _stage("pack", left, {}))
+        before, last = last, last - _sum(over_budget.values())
+        stages.append(_stage("budget", before, last, over_budget, {}))
+    return (*stages, _stage("pack", last, last, {}, {}))
 
 
 def _by_reason(rows: pl.DataFrame) -> dict[str, Dropped]:
@@ -60,10 +71,49 @@ def _by_reason(rows: pl.DataFrame) -> dict[str, Dropped]:
     return {reason: Dropped(**amount._asdict()) for reason, amount in counts.items()}
 
 
-def _stage(name: str, before: Count, dropped: Mapping[str, Dropped]) -> FunnelStage:
-    after = before
-    for lost in dropped.values():
-        after -= Count(lost.documents, lost.characters, lost.tokens or 0)
+def with_sizes_after(rows: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
+    """The edits with `characters_after` and `tokens_after`.
+
+    Args:
+        rows: documents after their last edit.
+        edits: texts before every edit, those of a document in order.
+    """
+    last = rows.select("doc_id", last_characters="characters", last_tokens="tokens")
+    joined = edits.join(last, "doc_id", "left", maintain_order="left")
+    # A missing document changes nothing here; the balance fails for want of it.
+    after = {
+        f"{name}_after": pl.coalesce(pl.col(name).shift(-1).over("doc_id"), f"last_{name}", name)
+        for name in ("characters", "tokens")
+    }
+    return joined.with_columns(**after).drop("last_characters", "last_tokens")
+
+
+def _by_edit(edits: pl.DataFrame) -> dict[str, Edited]:
+    shorter = {n: pl.col(n) - pl.col(f"{n}_after") for n in ("characters", "tokens")}
+    sums = {f"{n}_removed": d.clip(lower_bound=0).sum() for n, d in shorter.items()}
+    sums |= {f"{n}_added": (-d).clip(lower_bound=0).sum() for n, d in shorter.items()}
+    found = edits.group_by("reason").agg(documents=pl.len(), **sums).sort("reason")
+    return {row.pop("reason"): Edited(**row) for row in found.to_dicts()}
+
+
+def net_loss(edited: Edited) -> Count:
+    """What a stage has less of by an edit, which takes no documents."""
+    characters = edited.characters_removed - edited.characters_added
+    return Count(0, characters, edited.tokens_removed - edited.tokens_added)
+
+
+def _sum(dropped: Iterable[Dropped]) -> Count:
+    amounts = [(d.documents, d.characters, d.tokens or 0) for d in dropped]
+    return Count(*map(sum, zip((0, 0, 0), *amounts, strict=True)))
+
+
+def _stage(
+    name: str,
+    before: Count,
+    after: Count,
+    dropped: Mapping[str, Dropped],
+    edited: Mapping[str, Edited],
+) -> FunnelStage:
     return FunnelStage(
         stage=name,
         documents_in=before.documents,
@@ -73,11 +123,12 @@ def _stage(name: str, before: Count, dropped: Mapping[str, Dropped]) -> FunnelSt
         characters_out=after.characters,
         tokens_out=after.tokens,
         dropped=dict(dropped),
+        edited=dict(edited),
     )
 
 
 def check_balance(source: str, stages: tuple[FunnelStage, ...], read: tuple[int, int]) -> None:
-    """Every stage passes on what it got less what it dropped; the first got what was read.
+    """Every stage passes on what it got less what it dropped and edited out; the first, all.
 
     Args:
         source: name for the message.
@@ -93,6 +144,7 @@ def check_balance(source: str, stages: tuple[FunnelStage, ...], read: tuple[int,
         if got[: len(expected)] != expected:
             raise _unbalanced(source, f"stage '{stage.stage}' got {got}, not {expected}")
         lost = [(d.documents, d.characters, d.tokens or 0) for d in stage.dropped.values()]
+        lost += map(net_loss, stage.edited.values())
         out = (stage.documents_out, stage.characters_out, stage.tokens_out or 0)
         if tuple(map(sum, zip(out, *lost, strict=True))) != got:
             raise _unbalanced(source, f"stage '{stage.stage}' got {got}, kept {out}, lost {lost}")

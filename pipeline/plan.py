@@ -149,18 +149,19 @@ class Planner:
 
     def _filter(self, name: str, extracted: Stage) -> Stage:
         profile = self.sources[name].spec.profile
+        edits = filters.edits_of(self.sources[name].spec)
         inputs, tasks = extracted.directory / "documents", extracted.num_tasks
         return self._stage(
             f"filter-{name}",
             [documents, *filters.MODULES],
-            {"extract": extracted.key, "profile": profile},
+            {"extract": extracted.key, "profile": profile, "edits": sorted(edits)},
             num_tasks=tasks,
             steps=lambda d: [
                 ReadDocuments(inputs),
-                filters.ApplyProfile(profile, d / "dropped"),
+                filters.ApplyProfile(profile, edits, d / "dropped", d / "edited"),
                 WriteDocuments(d / "kept"),
             ],
-            recount=lambda d: {f: _recount(d / f, tasks) for f in ("kept", "dropped")},
+            recount=lambda d: {f: _recount(d / f, tasks) for f in filters.FOLDERS},
             weights=lambda: _weights(extracted),
         )
 
@@ -230,8 +231,8 @@ class Planner:
     def _encode(
         self, filtered: dict[str, Stage], deduped: Stage, tokenizer: Stage, encoder: Stage
     ) -> Stage:
-        kept, dropped = self._files(filtered, "kept"), self._files(filtered, "dropped")
-        inputs = [EncodeInput(*item) for item in zip(self.parts, kept, dropped, strict=True)]
+        files = (self._files(filtered, folder) for folder in filters.FOLDERS)
+        inputs = [EncodeInput(*item) for item in zip(self.parts, *files, strict=True)]
         config, split = self.config.tokenizer, self.config.split
         return self._stage(
             "encode",

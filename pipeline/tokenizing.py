@@ -4,7 +4,7 @@ Dropped documents and duplicates are encoded too, to be counted: the funnel is i
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,14 @@ from configs.build import SplitConfig, TokenizerConfig
 from pipeline.bpe import DocumentEnds, document_ends
 from pipeline.decisions import Decisions, Fate
 from pipeline.documents import SCHEMA, UNREADABLE, task_file
-from pipeline.encoders import BATCH_DOCUMENTS, Encoded, adversarial_texts, compare, encoder_of
+from pipeline.encoders import (
+    BATCH_DOCUMENTS,
+    Encoded,
+    Encoder,
+    adversarial_texts,
+    compare,
+    encoder_of,
+)
 from shards.atomic import atomic_write, write_json_atomic
 
 ENCODER = "encoder.json"
@@ -78,15 +85,19 @@ class ChooseEncoder(PipelineStep):
 
 
 class EncodeInput(NamedTuple):
-    """What one task encodes: the kept and the dropped documents of one file."""
+    """What one task encodes: the kept and the dropped documents of one file, texts before edits."""
 
     source: str
     kept: Path
     dropped: Path
+    edited: Path
 
 
 class EncodeDocuments(PipelineStep):
-    """Kept documents -> token ids in `<rank>.bin`; every document -> a row in `<rank>.parquet`."""
+    """Kept documents -> token ids in `<rank>.bin`; every document -> a row in `<rank>.parquet`.
+
+    Every text before an edit -> a row in `edited/<rank>.parquet`, the edit's name as its reason.
+    """
 
     type = "🔢 - TOKENIZER"
     name = "encode"
@@ -115,7 +126,7 @@ class EncodeDocuments(PipelineStep):
         name = json.loads(self.encoder.read_text(encoding="utf-8"))["name"]
         encoder = encoder_of(name, self.tokenizer)
         decisions = Decisions(self.duplicates, item.source, self.split)
-        rows = [pa.Table.from_pylist([], ROWS_SCHEMA)]
+        rows: list[pa.Table] = []
         with atomic_write(tokens_file(self.folder, rank)) as out:
             for batch in _batches(item.kept):
                 fates = decisions.fates(*(batch[k].to_pylist() for k in ("doc_id", "content_hash")))
@@ -123,17 +134,33 @@ class EncodeDocuments(PipelineStep):
                 rows.append(_rows(batch, fates, encoded, ends))
                 goes_on = np.array([fate.stage == "pack" for fate in fates], np.bool_)
                 out.write(ends.put_around(encoded, goes_on).data)
-        for batch in _batches(item.dropped):
-            encoded = encoder.encode(batch["text"].to_pylist())
-            rows.append(_rows(batch, _dropped_fates(batch), encoded, ends))
-        with atomic_write(task_file(self.folder, rank)) as out:
-            pq.write_table(pa.concat_tables(rows), out, compression="zstd")
+        rows += _counted(item.dropped, encoder, ends)
+        _write(rows, task_file(self.folder, rank))
+        _write(_counted(item.edited, encoder, ends), edits_file(self.folder, rank))
         yield from ()
 
 
 def tokens_file(folder: Path, rank: int) -> Path:
     """Where task `rank` writes the tokens of its kept documents, one after the other."""
     return task_file(folder, rank).with_suffix(".bin")
+
+
+def edits_file(folder: Path, rank: int) -> Path:
+    """Where task `rank` writes a row for every text before an edit, in the order of the edits."""
+    return task_file(folder / "edited", rank)
+
+
+def _counted(path: Path, encoder: Encoder, ends: DocumentEnds) -> Iterator[pa.Table]:
+    """Rows of texts that do not go on, encoded only to be counted."""
+    for batch in _batches(path):
+        encoded = encoder.encode(batch["text"].to_pylist())
+        yield _rows(batch, _dropped_fates(batch), encoded, ends)
+
+
+def _write(rows: Iterable[pa.Table], path: Path) -> None:
+    with atomic_write(path) as out:
+        tables = [pa.Table.from_pylist([], ROWS_SCHEMA), *rows]
+        pq.write_table(pa.concat_tables(tables), out, compression="zstd")
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

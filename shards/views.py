@@ -9,7 +9,7 @@ from rich.text import Text
 
 from shards.accounts import Accounts
 from shards.errors import DatasetError
-from shards.manifest import FunnelStage, Manifest
+from shards.manifest import Edited, FunnelStage, Manifest
 from shards.plan import total_unique
 from shards.reader import Dataset
 from shards.tracing import Passage, Reading
@@ -52,9 +52,18 @@ def funnel_table(funnels: Mapping[str, tuple[FunnelStage, ...]]) -> Group:
                 numbers = (gone.documents, gone.characters, gone.tokens)
                 dropped = (f"-{_count(number)}" for number in numbers)
                 table.add_row("", f"  {stage.stage}: {reason}", *dropped)
+            for rule, edit in sorted(stage.edited.items()):
+                table.add_row("", f"  {stage.stage}: edited by {rule}", *_edit_cells(edit))
         left = (last.documents_out, last.characters_out, last.tokens_out)
         table.add_row("", "kept", *map(_count, left), style="bold", end_section=True)
     return _titled("What became of the text", table)
+
+
+def _edit_cells(edit: Edited) -> tuple[str, str, str]:
+    """Documents touched, in brackets since they stay; what characters and tokens changed by."""
+    characters = edit.characters_added - edit.characters_removed
+    tokens = edit.tokens_added - edit.tokens_removed
+    return f"({edit.documents:,})", f"{characters:+,}", f"{tokens:+,}"
 
 
 def sample_documents(dataset: Dataset, source: str | None, count: int) -> Iterator[str]:

@@ -33,7 +33,7 @@ def test_text_filter(text: str, verdict: object) -> None:
 
 
 def verdicts(profile: Profile, texts: list[str], folder: Path) -> tuple[list[str], dict[str, str]]:
-    step = ApplyProfile(profile, folder)
+    step = ApplyProfile(profile, (), folder, folder / "edited")
     docs = [document(str(i), text, "f", i) for i, text in enumerate(texts)]
     kept = [doc.id for doc in step(docs)]
     dropped = {row["doc_id"]: row["reason"] for row in read_rows(task_file(folder, 0))}
@@ -113,7 +113,7 @@ def test_crawl_drops_by_address() -> None:
 
 def test_what_readers_marked_is_dropped_for_their_reason(tmp_path: Path) -> None:
     docs = [document("a", PROSE, "f", 0), document("b", "{", "f", 1, reason="invalid_json")]
-    kept = list(ApplyProfile("none", tmp_path)(docs))
+    kept = list(ApplyProfile("none", (), tmp_path, tmp_path / "edited")(docs))
     assert [doc.id for doc in kept] == ["a"]
     (row,) = read_rows(task_file(tmp_path, 0))
     assert (row["doc_id"], row["reason"], row["text"]) == ("b", "invalid_json", "{")

@@ -26,7 +26,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from configs.build import Profile
 from pipeline.documents import document
-from pipeline.filters import PROFILES, first_reason, rules
+from pipeline.filters import PROFILES, judge, rules
 from tests.benchmarks.corpus import data_folder
 
 LABELLED = "commoncrawl/dclm_human_quality"
@@ -47,7 +47,7 @@ def rows(path: Path, most: int) -> list[dict[str, Any]]:
 
 def kept(filters: list[BaseFilter], found: list[dict[str, Any]]) -> list[bool]:
     """Which of the rows the filters keep."""
-    return [first_reason(filters, document("", row["text"], "", 0)) is None for row in found]
+    return [judge(filters, document("", row["text"], "", 0)).reason is None for row in found]
 
 
 def pass_rates(corpora: dict[str, list[dict[str, Any]]]) -> None:
@@ -75,7 +75,7 @@ def judged(found: list[dict[str, Any]]) -> None:
 def decide(filters: list[BaseFilter], texts: Iterable[str]) -> tuple[list[str | None], float]:
     """The reasons of drops, and seconds."""
     start = time.perf_counter()
-    reasons = [first_reason(filters, Document(text=text, id="")) for text in texts]
+    reasons = [judge(filters, Document(text=text, id="")).reason for text in texts]
     return reasons, time.perf_counter() - start
 
 

@@ -47,7 +47,7 @@ def ours(folder: Path, tokenizer: Path, fresh: bool) -> dict[str, Any]:
     documents, empty = folder / "in/00000.parquet", folder / "none.parquet"
     with tempfile.TemporaryDirectory(dir=folder) as made:
         out = Path(made)
-        item = EncodeInput("text", documents, empty)
+        item = EncodeInput("text", documents, empty, empty)
         split, ends = SplitConfig(val_fraction=0.01), {"text": range(1)}
         encode = EncodeDocuments(
             [item], folder / DUPLICATES, tokenizer, folder / ENCODER, split, CONFIG, out
