@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from contamination.corpus import BLOCK_BYTES, Batch, Block, Document, Piece
-from contamination.detokenize import byte_table
 from contamination.errors import AuditError
+from shards.detokenize import byte_table
 from shards.hashing import blake3_json
 from shards.manifest import ShardFacts
 from shards.reader import Dataset, TokenStream
@@ -31,8 +31,8 @@ class DatasetCorpus:
     unit = "M tokens"
     unit_scale = 1e-6
 
-    def __init__(self, path: Path) -> None:
-        self._dataset = Dataset.open(path)
+    def __init__(self, address: Path | str) -> None:
+        self._dataset = Dataset.open(address)
         self.digest = self._dataset.manifest.dataset_id
         self._table = byte_table(self._dataset.tokenizer())
         self._shards: dict[str, _Shard] = {}

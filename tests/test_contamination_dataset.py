@@ -13,13 +13,14 @@ from tokenizers import Tokenizer
 from configs.audit import SENSITIVITIES
 from contamination.audit import run_audit
 from contamination.corpus import open_corpus
-from contamination.detokenize import byte_table
 from contamination.errors import AuditError
 from contamination.exposure import RunHistory
 from contamination.items import Benchmark, Item
 from contamination.report import matches, summary
+from shards.detokenize import byte_table
 from shards.ledger import Ledger, LedgerEntry, planned_entry
-from shards.plan import Plan, PlanPhase, PlanSource, save_plan
+from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan_file import save_plan
 from shards.reader import Dataset
 from tests.helpers import make_dataset
 
@@ -79,7 +80,6 @@ def make_run(run: Path, dataset: Dataset, steps: int) -> Plan:
         "web",
         "train",
         stream.num_tokens,
-        stream.num_windows(64),
     )
     phase = PlanPhase("main", 40, 2, ("1",))
     plan = Plan(64, 3, "shuffled", (source,), (phase,))
@@ -88,7 +88,7 @@ def make_run(run: Path, dataset: Dataset, steps: int) -> Plan:
     ledger = Ledger(run)
     for step in range(steps):
         entry = planned_entry(plan, step, {"web": stream})
-        ledger.append(LedgerEntry(step=step, masked_targets=0, **entry))
+        ledger.append(LedgerEntry(step=step, **entry))
     return plan
 
 
@@ -100,7 +100,7 @@ def test_exposure_is_what_a_recount_of_all_steps_says(dataset: Dataset, tmp_path
         found = history.exposure("web", "train", start, end)
         held = {
             w: len(set(range(start, end)) & set(range(64 * w + 1, 64 * w + 65))) / (end - start)
-            for w in range(plan.sources[0].windows)
+            for w in range(plan.layout(0, 64).windows)
         }
         best = max(held, key=lambda w: held[w])
         reads = [s for s in range(25) for w in plan.step(s).window if w == best and held[best] > 0]

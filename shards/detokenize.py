@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from contamination.errors import AuditError
-from contamination.jit import kernel
+from shards.errors import DatasetError
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -61,16 +61,16 @@ def byte_table(tokenizer: Tokenizer) -> ByteTable:
     """The bytes of every token of a vocabulary.
 
     Raises:
-        AuditError: a decoder that is not plain concatenation of bytes.
+        DatasetError: a decoder that is not plain concatenation of bytes.
     """
     decoder = json.loads(tokenizer.to_str())["decoder"]
     kinds = _decoder_kinds(decoder)
     added = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items()}
     byte_level = "ByteLevel" in kinds
     if not byte_level and not kinds & {"Metaspace", "ByteFallback"}:
-        raise AuditError(
-            f"the tokenizer's decoder ({', '.join(sorted(kinds)) or 'none'}) is not one the audit "
-            "can follow byte by byte; audit the text instead of the packed tokens"
+        raise DatasetError(
+            f"the tokenizer's decoder ({', '.join(sorted(kinds)) or 'none'}) does not put "
+            "fixed bytes one after another; use the text itself instead of the packed tokens"
         )
     alphabet = _byte_level_alphabet() if byte_level else {}
     size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -91,7 +91,8 @@ def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
 
 def _token_bytes(token: str, alphabet: dict[str, int]) -> bytes:
     if alphabet:
-        return bytes(alphabet[character] for character in token)
+        known = all(character in alphabet for character in token)
+        return bytes(alphabet[character] for character in token) if known else token.encode()
     if match := _BYTE_TOKEN.fullmatch(token):
         return bytes([int(match[1], 16)])
     return token.replace("\u2581", " ").encode()
@@ -105,7 +106,7 @@ def _byte_level_alphabet() -> dict[str, int]:
     return table | {chr(256 + k): byte for k, byte in enumerate(others)}
 
 
-@kernel
+@njit(nogil=True, cache=True)
 def _measure(tokens, starts, stops, pieces, out):  # type: ignore[no-untyped-def]
     """Where each document's bytes begin, and the end of the last."""
     for document in range(len(starts)):
@@ -115,7 +116,7 @@ def _measure(tokens, starts, stops, pieces, out):  # type: ignore[no-untyped-def
         out[document + 1] = out[document] + size
 
 
-@kernel
+@njit(nogil=True, cache=True)
 def _decode(tokens, starts, stops, data, pieces, out, offsets):  # type: ignore[no-untyped-def]
     for document in range(len(starts)):
         at = offsets[document]
