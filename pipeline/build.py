@@ -182,7 +182,7 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     source = planner.sources[name]
     extracted = plan.extract[name].facts() or {}
     splits, over_budget = read_packed(plan.pack.directory / f"{name}.json")
-    stages = funnel.funnel(*_rows(name, plan, planner), over_budget)
+    stages = funnel.funnel(_sums(name, plan, planner), over_budget)
     funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))
     funnel.check_splits(name, stages, splits)
     unreadable = unreadable_files(plan.extract[name].directory)
@@ -197,13 +197,12 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     )
 
 
-def _rows(name: str, plan: Plan, planner: Planner) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Every document of a source with the stage it ended in, and every text before an edit."""
-    folder, ranks = plan.encode.directory, planner.ranks_of(name)
+def _sums(name: str, plan: Plan, planner: Planner) -> Iterator[funnel.Sums]:
+    """What became of the documents of a source, task by task."""
     columns = ["doc_id", "characters", "tokens", "stage", "reason"]
-    rows = pl.read_parquet([task_file(folder, rank) for rank in ranks], columns=columns)
-    edits = pl.read_parquet([edits_file(folder, rank) for rank in ranks], columns=columns)
-    return rows, edits
+    for rank in planner.ranks_of(name):
+        files = (of(plan.encode.directory, rank) for of in (task_file, edits_file))
+        yield funnel.sums(*(pl.read_parquet(file, columns=columns) for file in files))
 
 
 def _finished(output: Path, planner: Planner) -> Manifest | None:

@@ -17,6 +17,7 @@ STAGES = ("read", "filter", "dedup")
 """Stages that take documents out; a budget, where there is one, and `pack` follow."""
 EDITING = "filter"
 """The stage whose rules may edit text."""
+_SIZES = ("characters", "tokens")
 
 
 class Count(NamedTuple):
@@ -30,45 +31,39 @@ class Count(NamedTuple):
         return Count(*(a - b for a, b in zip(self, other, strict=True)))
 
 
-def count(rows: pl.DataFrame) -> Count:
-    """Documents, characters and tokens of the rows."""
-    return Count(len(rows), int(rows["characters"].sum()), int(rows["tokens"].sum()))
+class Sums(NamedTuple):
+    """What the funnel needs to know of the documents of a task, however many they are."""
+
+    ends: pl.DataFrame
+    """By `stage` and `reason` in which documents ended: how many, and their characters and tokens
+    as they were read (`_read`) and after the last edit."""
+    edits: pl.DataFrame
+    """By `reason`: what the edit of that name changed, columns as `Edited`."""
 
 
-def funnel(
-    rows: pl.DataFrame, edits: pl.DataFrame, over_budget: Mapping[str, Dropped] | None = None
-) -> tuple[FunnelStage, ...]:
-    """The stages of one source.
+def sums(rows: pl.DataFrame, edits: pl.DataFrame) -> Sums:
+    """Count the documents of one task.
 
     Args:
         rows: every document that was read, with the `stage` it ended in, `reason` and `tokens`.
         edits: every text before an edit, in order, with the edit as its `reason`; `doc_id` names
             the row of the text after the last one.
-        over_budget: what the source's token budget left out; None where it has none.
     """
     edits = with_sizes_after(rows, edits)
     first = edits.unique("doc_id", keep="first", maintain_order=True)
-    rest = rows.update(first.select("doc_id", "characters", "tokens"), on="doc_id")
-    stages = []
-    for name in STAGES:
-        here = pl.col("stage") == name
-        ended, left = rest.filter(here), rest.filter(~here)
-        edited = {}
-        if name == EDITING:
-            left, edited = rows.join(left, "doc_id", "semi"), _by_edit(edits)
-        stages.append(_stage(name, count(rest), count(left), _by_reason(ended), edited))
-        rest = left
-    last = count(rest)
-    if over_budget is not None:
-        before, last = last, last - _sum(over_budget.values())
-        stages.append(_stage("budget", before, last, over_budget, {}))
-    return (*stages, _stage("pack", last, last, {}, {}))
-
-
-def _by_reason(rows: pl.DataFrame) -> dict[str, Dropped]:
-    reasons = sorted(set(rows["reason"].to_list()))
-    counts = {reason: count(rows.filter(pl.col("reason") == reason)) for reason in reasons}
-    return {reason: Dropped(**amount._asdict()) for reason, amount in counts.items()}
+    as_read = first.select("doc_id", characters_read="characters", tokens_read="tokens")
+    sizes = [f"{name}{as_}" for name in ("characters", "tokens") for as_ in ("_read", "")]
+    ends = (
+        rows.join(as_read, "doc_id", "left")
+        .with_columns(pl.coalesce(f"{n}_read", n).alias(f"{n}_read") for n in _SIZES)
+        .group_by("stage", "reason")
+        .agg(pl.len().cast(pl.Int64).alias("documents"), pl.col(sizes).sum())
+    )
+    shorter = {name: pl.col(name) - pl.col(f"{name}_after") for name in _SIZES}
+    changed = {f"{n}_removed": d.clip(lower_bound=0).sum() for n, d in shorter.items()}
+    changed |= {f"{n}_added": (-d).clip(lower_bound=0).sum() for n, d in shorter.items()}
+    number = pl.len().cast(pl.Int64)
+    return Sums(ends, edits.group_by("reason").agg(documents=number, **changed))
 
 
 def with_sizes_after(rows: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
@@ -83,16 +78,49 @@ def with_sizes_after(rows: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
     # A missing document changes nothing here; the balance fails for want of it.
     after = {
         f"{name}_after": pl.coalesce(pl.col(name).shift(-1).over("doc_id"), f"last_{name}", name)
-        for name in ("characters", "tokens")
+        for name in _SIZES
     }
     return joined.with_columns(**after).drop("last_characters", "last_tokens")
 
 
+def funnel(
+    tasks: Iterable[Sums], over_budget: Mapping[str, Dropped] | None = None
+) -> tuple[FunnelStage, ...]:
+    """The stages of one source.
+
+    Args:
+        tasks: what became of the documents of each of its tasks.
+        over_budget: what the source's token budget left out; None where it has none.
+    """
+    rest, edits = map(pl.concat, zip(*tasks, strict=True))
+    stages, size = [], "_read"
+    for name in STAGES:
+        before, edited = _count(rest, size), {}
+        if name == EDITING:
+            edited, size = _by_edit(edits), ""
+        ended = rest.filter(pl.col("stage") == name)
+        rest = rest.filter(pl.col("stage") != name)
+        # A dropped document is kept as it came, so its sizes are the same.
+        stages.append(_stage(name, before, _count(rest, size), _by_reason(ended), edited))
+    last = _count(rest)
+    if over_budget is not None:
+        before, last = last, last - _sum(over_budget.values())
+        stages.append(_stage("budget", before, last, over_budget, {}))
+    return (*stages, _stage("pack", last, last, {}, {}))
+
+
+def _count(ends: pl.DataFrame, size: str = "") -> Count:
+    columns = ("documents", *(f"{name}{size}" for name in _SIZES))
+    return Count(*(int(ends[column].sum()) for column in columns))
+
+
+def _by_reason(ends: pl.DataFrame) -> dict[str, Dropped]:
+    found = ends.group_by("reason").agg(pl.col("documents", *_SIZES).sum()).sort("reason")
+    return {row.pop("reason"): Dropped(**row) for row in found.to_dicts()}
+
+
 def _by_edit(edits: pl.DataFrame) -> dict[str, Edited]:
-    shorter = {n: pl.col(n) - pl.col(f"{n}_after") for n in ("characters", "tokens")}
-    sums = {f"{n}_removed": d.clip(lower_bound=0).sum() for n, d in shorter.items()}
-    sums |= {f"{n}_added": (-d).clip(lower_bound=0).sum() for n, d in shorter.items()}
-    found = edits.group_by("reason").agg(documents=pl.len(), **sums).sort("reason")
+    found = edits.group_by("reason").agg(pl.all().sum()).sort("reason")
     return {row.pop("reason"): Edited(**row) for row in found.to_dicts()}
 
 
