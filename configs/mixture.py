@@ -72,7 +72,7 @@ class SourceRef(Section):
 
 
 class Phase(Section):
-    """Consecutive steps that share mixture and batch size.
+    """Consecutive steps that share mixture, batch size and window length.
 
     Either `weights` and `length`, or `read`.
     """
@@ -80,6 +80,13 @@ class Phase(Section):
     name: str = "pretrain"
     global_batch_tokens: Annotated[int, Field(gt=0)]
     """Targets per optimizer step over all ranks; a multiple of seq_len."""
+    seq_len: Annotated[int, Field(gt=0)] | None = None
+    """Targets per window in this phase; by default data.seq_len. Shuffled sources have a counter
+    for each length, which runs on over the phases of that length; in the other orders reading goes
+    on where the phase before stopped."""
+    restart: bool = False
+    """Read all sources from their beginning again, in the order of their first epoch. What is read
+    again counts as trained, not as unique."""
     length: Quantity | None = None
     """How long, in steps or tokens."""
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
@@ -118,10 +125,13 @@ class MixtureConfig(Section):
     sources: Annotated[dict[str, SourceRef], Field(min_length=1)]
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
     seq_len: Annotated[int, Field(gt=0)]
-    """Targets per window."""
+    """Targets per window, in phases that name no other length."""
     order: Literal["shuffled", "sequential", "rows"] = "shuffled"
     """Order of a source's windows within each epoch: a keyed permutation; as stored; or as stored
     in disjoint rows of seq_len + 1 tokens that go on over the end of the stream."""
+    document_mask: bool = False
+    """Whether documents in a window are trained on apart: attention does not cross EOS, and the
+    first token of a document, which nothing foretells, does not count in the loss."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Key of the data order."""
     max_epochs: Annotated[float, Field(gt=0)] | None = None
@@ -136,9 +146,15 @@ class MixtureConfig(Section):
             unknown = set(phase.weights or phase.read or {}) - set(self.sources)
             if unknown:
                 raise ValueError(f"phase '{phase.name}': no such source: {', '.join(unknown)}")
-            if phase.global_batch_tokens % self.seq_len:
+            seq_len = phase.seq_len or self.seq_len
+            if phase.global_batch_tokens % seq_len:
                 raise ValueError(
                     f"phase '{phase.name}': global_batch_tokens {phase.global_batch_tokens} "
-                    f"is not a multiple of seq_len {self.seq_len}"
+                    f"is not a multiple of seq_len {seq_len}"
                 )
+        if self.phases[0].restart:
+            raise ValueError(
+                f"phase '{self.phases[0].name}': restart: true in the first phase, before which "
+                "nothing was read; leave it out"
+            )
         return self

@@ -5,11 +5,13 @@ more; where the border of two windows cuts it, reads of its larger part are coun
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from contamination.errors import AuditError
 from shards.ledger import read_ledger
-from shards.plan import Plan, load_plan
+from shards.plan import Holding, Plan
+from shards.plan_file import load_plan
 
 _MOST = 0.8
 
@@ -64,16 +66,20 @@ class RunHistory:
         number = self._sources.get((source, split))
         if number is None:
             return Exposure(0, 0, None, None)
-        held = dict(self._plan.holding(number, start, end))
-        shares = {window: targets / (end - start) for window, targets in held.items()}
-        whole = [window for window, share in shares.items() if share >= _MOST]
-        chosen = whole or [max(shares, key=lambda window: shares[window])] if shares else []
-        steps = sorted(
-            int(step)
-            for window in chosen
-            for step in self._plan.steps_reading(number, window)
-            if step < self.steps
-        )
+        whole: list[int] = []
+        partial: list[int] = []
+        held = sorted(self._plan.holding(number, start, end))
+        for _, parts in groupby(held, key=lambda part: part.seq_len):
+            self._count(number, list(parts), end - start, whole, partial)
+        steps = sorted(whole + partial)
         first, last = (steps[0], steps[-1]) if steps else (None, None)
-        times = (len(steps), 0) if whole else (0, len(steps))
-        return Exposure(*times, first, last)
+        return Exposure(len(whole), len(partial), first, last)
+
+    def _count(
+        self, number: int, held: list[Holding], size: int, whole: list[int], partial: list[int]
+    ) -> None:
+        """Add the steps that read the range in windows of one length."""
+        most = [part for part in held if part.targets >= _MOST * size]
+        for part in most or [max(held, key=lambda part: part.targets)]:
+            steps = self._plan.steps_reading(number, part.window, part.seq_len)
+            (whole if most else partial).extend(int(s) for s in steps if s < self.steps)

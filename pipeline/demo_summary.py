@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
+from shards.accountant import total_unique
 from shards.accounts import read_accounts
 from shards.manifest import Manifest, load_manifest
-from shards.plan import total_unique
 
 Row = tuple[str, str]
 

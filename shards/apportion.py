@@ -12,9 +12,13 @@ three sources, and within two for any number.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+import numpy as np
+import numpy.typing as npt
+
+_Ids = npt.NDArray[np.int64]
 _Node = (
     int | tuple["_Node", int, "_Node", int]
 )  # a source, or (left, its weight, right, its weight)
@@ -33,6 +37,7 @@ class Apportionment:
         for weight in weights:
             scale = scale * Fraction(weight).denominator
         self._root = _huffman([int(weight * scale) for weight in weights])
+        self._paths = dict(_paths(self._root))
 
     def counts(self, n: int) -> list[int]:
         """Windows of each source among the first `n` of the mixture; they sum to n."""
@@ -49,6 +54,27 @@ class Apportionment:
             pending += [(left, share), (right, windows - share)]
         return out
 
+    def reaching(self, source: int, counts: _Ids) -> _Ids:
+        """The smallest n at which a source has each of these counts: int64 [k] -> int64 [k].
+
+        The inverse of `counts`: with l of t shares, a left child has j windows from
+        n = ceil((2j - 1) t / 2l) on, a right child from n = floor((2j - 1) t / 2l) + 1 on.
+
+        Args:
+            source: a source with a weight above zero.
+            counts: numbers of its windows, 1 or more.
+        """
+        n = counts
+        for weight, total, is_left in reversed(self._paths[source]):
+            # In Python's integers where the product could leave 64 bits.
+            exact = len(n) and 2 * int(n.max()) * total >= 1 << 62
+            odd = 2 * (n.astype(object) if exact else n) - 1
+            reached = (
+                -(-odd * total // (2 * weight)) if is_left else odd * total // (2 * weight) + 1
+            )
+            n = reached.astype(np.int64)
+        return n
+
 
 def _huffman(weights: Sequence[int]) -> _Node:
     if min(weights) < 0 or not any(weights):
@@ -64,3 +90,16 @@ def _huffman(weights: Sequence[int]) -> _Node:
         heapq.heappush(heap, (small + large, serial, (left, large, right, small)))
         serial += 1
     return heap[0][2]
+
+
+def _paths(
+    node: _Node, above: tuple[tuple[int, int, bool], ...] = ()
+) -> Iterator[tuple[int, tuple[tuple[int, int, bool], ...]]]:
+    """Every source with its way from the root: (own weight, node's weight, is left) a node."""
+    if isinstance(node, int):
+        yield node, above
+        return
+    left, left_weight, right, right_weight = node
+    total = left_weight + right_weight
+    yield from _paths(left, (*above, (left_weight, total, True)))
+    yield from _paths(right, (*above, (right_weight, total, False)))

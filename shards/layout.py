@@ -8,7 +8,8 @@ over its end into its beginning, as recipes do that store their tokens in rows: 
 where T is no multiple of L + 1 a second pass predicts what the first one left out.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -72,6 +73,18 @@ class Layout:
         # In the second pass: beginnings of rows of the first one are still to come from here on.
         return self.tokens - (-(-self.tokens // self.stride) - -(-position // self.stride))
 
+    def carried(self, before: "Layout", ordinal: int) -> int:
+        """Where reading straight on in these windows begins after `ordinal` windows of `before`.
+
+        At the first window that begins where the others ended or later, over the end of the stream
+        where there is none.
+        """
+        if self.rows:
+            return -(-ordinal * before.stride // self.stride)
+        epoch, window = divmod(ordinal, before.windows)
+        behind = -(-window * before.seq_len // self.seq_len)
+        return epoch * self.windows + min(behind, self.windows)
+
     def pieces(self, window: int) -> list[tuple[int, int]]:
         """Ranges [start, stop) of the stream that a window reads; two where a row wraps."""
         start = window * self.stride % self.tokens
@@ -82,6 +95,9 @@ class Layout:
 
     def holding(self, start: int, stop: int, limit: int) -> Iterator[tuple[int, int]]:
         """Windows with targets in tokens [start, stop) of the stream.
+
+        A row that goes over the end of the stream is met twice where it holds targets of the range
+        on both sides.
 
         Args:
             start: first token.
@@ -106,3 +122,12 @@ class Layout:
     @property
     def _starts_repeat(self) -> bool:
         return self.tokens % self.stride == 0
+
+
+def reachable_targets(layouts: Sequence[Layout]) -> int:
+    """Targets that reading on and on, in windows or rows of all these lengths, would reach."""
+    if len(layouts) == 1 or not layouts[0].rows:
+        return max(layout.available_targets for layout in layouts)
+    if all(layout.tokens % layout.stride == 0 for layout in layouts):
+        return layouts[0].tokens - layouts[0].tokens // math.lcm(*(la.stride for la in layouts))
+    return layouts[0].tokens

@@ -1,33 +1,39 @@
 """The plan: a pure function from a step to the windows it reads.
 
 A run reads `batch_windows` windows a step. How many of them come from each source follows from
-the weights (`shards.apportion`); which ones, from the source's own counter: its j-th window is
-position j mod W of epoch j div W, and every epoch visits all W windows in its own keyed order
-(`shards.permutation`). The batch is then put into a keyed order of its own. So the state of the
-data after k steps is k, whatever the number of ranks, and everything can be asked backwards.
+the weights (`shards.apportion`); which ones, from the source's own counters (`shards.counters`):
+its j-th window of a length is position j mod W of epoch j div W, and every epoch visits all W
+windows in its own keyed order (`shards.permutation`). The batch is then put into a keyed order of
+its own. So the state of the data after k steps is k, whatever the number of ranks, and everything
+can be asked backwards.
+
+*Phases* may have their own window length, batch and weights. A source has one counter for each
+length, which runs on over phases; `restart` begins a phase at the beginning of all sources again.
+*Unique targets* of a source are distinct positions of its stream that were predicted, in windows
+of whatever length. Where documents of a plan's sources have the same text, their targets are one
+and the same (`shards.duplicates`): they count for the source that read them first.
 """
 
-import bisect
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from itertools import accumulate
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shards.apportion import Apportionment
-from shards.atomic import write_json_atomic
+from shards.accountant import Accountant, SourceAccount
+from shards.counters import Counters, PhaseShape, Span, all_layouts
 from shards.errors import DatasetError
 from shards.hashing import blake3_json
 from shards.layout import Layout
 from shards.permutation import ALGORITHM, Permutation
 
-PLAN_VERSION = 1
+if TYPE_CHECKING:
+    from shards.duplicates import Duplicates
+
+PLAN_VERSION = 2
 Ids = npt.NDArray[np.int64]
 
 
@@ -43,19 +49,21 @@ class PlanSource:
     split: str
     tokens: int
     """Tokens in the stream."""
-    windows: int
-    """Whole windows in one pass over the stream (see `shards.layout`)."""
 
 
 @dataclass(frozen=True)
 class PlanPhase:
-    """Consecutive steps with the same mixture and batch size."""
+    """Consecutive steps with the same mixture, batch size and window length."""
 
     name: str
     num_steps: int
     batch_windows: int
     weights: tuple[str, ...]
     """One exact fraction a source ("1/3"), only their ratios matter."""
+    seq_len: int | None = None
+    """Targets of a window; None: the plan's."""
+    restart: bool = False
+    """Whether all sources are read from their beginning again."""
 
 
 class StepWindows(NamedTuple):
@@ -67,24 +75,22 @@ class StepWindows(NamedTuple):
     """Window of that source: [batch_windows]."""
 
 
-@dataclass(frozen=True)
-class SourceAccount:
-    """What was read of one source up to a step."""
+class Holding(NamedTuple):
+    """A window that holds targets of a range of tokens."""
 
-    name: str
-    windows: int
-    tokens: int
-    """Targets predicted: windows * seq_len."""
-    unique_tokens: int
-    """Distinct targets among them."""
-    epochs: Fraction
-    """Targets predicted / targets the source has."""
-    epochs_read: Fraction
-    """Passes over the stream; more than `epochs` where tokens are read but not predicted."""
-    available_tokens: int
-    """Targets that windows of this length can reach."""
-    tail_tokens: int
-    """Targets at the end of the stream that no window reaches."""
+    seq_len: int
+    window: int
+    targets: int
+    """Its targets in the range."""
+
+
+class Reading(NamedTuple):
+    """One training on a range of tokens."""
+
+    step: int
+    seq_len: int
+    window: int
+    targets: int
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,17 @@ class Plan:
     """Sources, phases and keys; see the module for what follows from them."""
 
     seq_len: int
+    """Targets of a window in phases that name no other length."""
     seed: int
     order: Literal["shuffled", "sequential", "rows"]
     sources: tuple[PlanSource, ...]
     phases: tuple[PlanPhase, ...]
+    document_mask: bool = False
+    """Whether the first token of a document is no target (see `shards.masking`)."""
     algorithm: str = ALGORITHM
     version: int = PLAN_VERSION
+    duplicates: "Duplicates | None" = field(default=None, compare=False, repr=False)
+    """Copies among the documents: they change the accounts, not what is read."""
 
     @cached_property
     def plan_id(self) -> str:
@@ -112,76 +123,113 @@ class Plan:
     @property
     def num_steps(self) -> int:
         """Steps of all phases."""
-        return self._phase_starts[-1]
+        return self.counters.phase_starts[-1]
 
     def batch_windows(self, step: int) -> int:
         """Windows in the global batch of `step`."""
         return self.phases[self.phase_index(step)].batch_windows
 
+    def seq_len_at(self, step: int) -> int:
+        """Targets of the windows of `step`."""
+        return self.phases[self.phase_index(step)].seq_len or self.seq_len
+
     def phase_index(self, step: int) -> int:
         """Number of the phase that `step` is in."""
         if not 0 <= step < self.num_steps:
             raise DatasetError(f"step {step}: the plan has steps 0 to {self.num_steps - 1}")
-        return bisect.bisect_right(self._phase_starts, step) - 1
-
-    def windows_before(self, step: int) -> Ids:
-        """Windows read of each source by the steps before `step`: int64 [num_sources]."""
-        if not 0 <= step <= self.num_steps:
-            raise DatasetError(f"step {step}: the plan has {self.num_steps} steps")
-        return np.array(self._counts(step), dtype=np.int64)
+        return self.counters.phase_index(step)
 
     def step(self, step: int) -> StepWindows:
         """The global batch of `step`, in the order in which slots are dealt to ranks."""
-        size = self.batch_windows(step)
-        first, last = self._counts(step), self._counts(step + 1)
-        windows = [self._windows(s, first[s], last[s]) for s in range(len(self.sources))]
+        size, seq_len = self.batch_windows(step), self.seq_len_at(step)
+        ordinals = self.counters.ordinals(step)
+        windows = [self._windows(s, seq_len, *o) for s, o in enumerate(ordinals)]
         source = np.repeat(np.arange(len(windows), dtype=np.int32), [len(w) for w in windows])
         slots = np.arange(size, dtype=np.int64)
         if self.order == "shuffled":
             slots = Permutation(size, "batch", self.seed, step).forward(slots)
         return StepWindows(source[slots], np.concatenate(windows)[slots])
 
-    def steps_reading(self, source: int, window: int) -> Ids:
-        """All steps that read a window, in order: int64 [times_read]."""
-        total, per_epoch = self._counts(self.num_steps)[source], self.sources[source].windows
-        if self.rows:  # numbered on over all passes, so each is read once
-            ordinals = [window] if window < total else []
-            return np.array([self._step_of(source, row) for row in ordinals], dtype=np.int64)
-        ordinals = []
-        for epoch in range(-(-total // per_epoch)):
-            ordinal = epoch * per_epoch + self._position(source, epoch, window)
-            if ordinal < total:
-                ordinals.append(ordinal)
-        return np.array([self._step_of(source, ordinal) for ordinal in ordinals], dtype=np.int64)
+    def steps_reading(self, source: int, window: int, seq_len: int) -> Ids:
+        """All steps that read a window of a length, in order: int64 [times_read]."""
+        found = [np.empty(0, dtype=np.int64)]
+        for span in self.counters.spans(source, self.num_steps):
+            if span.seq_len == seq_len:
+                ordinals = self._ordinals(source, span, window)
+                found.append(self.counters.steps_of(source, span, ordinals))
+        return np.concatenate(found)
 
-    def layout(self, source: int) -> Layout:
-        """How the windows of a source lie in its stream."""
-        return Layout(self.sources[source].tokens, self.seq_len, rows=self.rows)
+    def first_steps(self, source: int, windows: Ids, seq_len: int) -> Ids:
+        """The step that reads each window first, `num_steps` where none does: [n] -> [n]."""
+        steps = np.full(len(windows), self.num_steps, dtype=np.int64)
+        place = windows
+        if self.order == "shuffled" and len(windows):
+            place = self.epoch_order(source, seq_len, 0).backward(windows)
+        for span in self.counters.spans(source, self.num_steps):
+            if span.seq_len != seq_len:
+                continue
+            ordinals = place
+            if self.order == "sequential":
+                ordinals = span.first + (place - span.first) % self.layout(source, seq_len).windows
+            new = (steps == self.num_steps) & (ordinals >= span.first) & (ordinals < span.stop)
+            steps[new] = self.counters.steps_of(source, span, ordinals[new])
+        return steps
 
-    def readings(self, source: int, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Every training on tokens [start, stop) of a source: (step, window, targets)."""
-        for window, targets in self.holding(source, start, stop):
-            for step in self.steps_reading(source, window):
-                yield int(step), window, targets
+    def passes(self, source: int) -> list[tuple[int, int]]:
+        """Window lengths that read a source, each with the tokens read before a pass over it.
 
-    def holding(self, source: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Windows with targets in tokens [start, stop) of a source: (window, targets)."""
-        layout = self.layout(source)
-        limit = self._counts(self.num_steps)[source] if self.rows else layout.windows
-        return layout.holding(start, stop, limit)
+        Windows are numbered anew in every pass. Rows are numbered on, so that of every phase the
+        first passes are needed: what two whole ones do not predict, no later one does.
+        """
+        spans = self.counters.spans(source, self.num_steps)
+        if not self.rows:
+            return [(seq_len, 0) for seq_len in sorted({span.seq_len for span in spans})]
+        tokens, found = self.sources[source].tokens, set()
+        for span in spans:
+            first = span.first * (span.seq_len + 1) // tokens
+            found |= {(span.seq_len, number * tokens) for number in range(first, first + 3)}
+        return sorted(found)
+
+    def layout(self, source: int, seq_len: int) -> Layout:
+        """How the windows of a length lie in the stream of a source."""
+        return self.counters.layouts[source][seq_len]
+
+    def readings(self, source: int, start: int, stop: int) -> Iterator[Reading]:
+        """Every training on tokens [start, stop) of a source."""
+        for seq_len, window, targets in self.holding(source, start, stop):
+            for step in self.steps_reading(source, window, seq_len):
+                yield Reading(int(step), seq_len, window, targets)
+
+    def holding(self, source: int, start: int, stop: int) -> Iterator[Holding]:
+        """Windows with targets in tokens [start, stop) of a source, of every length in use."""
+        for seq_len, layout in self.counters.layouts[source].items():
+            spans = self.counters.spans(source, self.num_steps)
+            ends = [span.stop for span in spans if span.seq_len == seq_len]
+            limit = max(ends, default=0) if self.rows else layout.windows
+            held: dict[int, int] = {}
+            for window, targets in layout.holding(start, stop, limit):
+                held[window] = held.get(window, 0) + targets
+            yield from (Holding(seq_len, window, targets) for window, targets in held.items())
 
     def account(self, step: int) -> list[SourceAccount]:
         """What the steps before `step` read, source by source."""
-        counts = self.windows_before(step)
-        return [self._account(number, int(n)) for number, n in enumerate(counts)]
+        if not 0 <= step <= self.num_steps:
+            raise DatasetError(f"step {step}: the plan has {self.num_steps} steps")
+        return self._accountant.account(step)
 
     def tokens_before(self, step: int) -> int:
         """Targets predicted by the steps before `step`."""
-        return sum(self._counts(step)) * self.seq_len
+        total = 0
+        for start, phase in zip(self.counters.phase_starts, self.counters.phases, strict=False):
+            steps = min(max(step - start, 0), phase.num_steps)
+            total += steps * phase.batch_windows * phase.seq_len
+        return total
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values; `from_json` reads them back."""
-        return asdict(self)
+        values = asdict(replace(self, duplicates=None))
+        del values["duplicates"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":
@@ -200,107 +248,77 @@ class Plan:
         )
         return cls(**dict(values) | {"sources": sources, "phases": phases})
 
-    @cached_property
-    def _phase_starts(self) -> list[int]:
-        return [0, *accumulate(phase.num_steps for phase in self.phases)]
+    def prefix(self, num_phases: int, num_sources: int) -> "Plan":
+        """The plan as it was before later phases, and the sources they brought, were appended.
+
+        Raises:
+            DatasetError: one of the phases kept reads a source that is left out.
+        """
+        phases = self.phases[:num_phases]
+        for phase in phases:
+            if any(Fraction(weight) for weight in phase.weights[num_sources:]):
+                raise DatasetError(f"phase '{phase.name}' reads a source that was added later")
+        kept = tuple(replace(p, weights=p.weights[:num_sources]) for p in phases)
+        return replace(self, sources=self.sources[:num_sources], phases=kept)
 
     @cached_property
-    def _shares(self) -> list[Apportionment]:
-        return [Apportionment([Fraction(w) for w in phase.weights]) for phase in self.phases]
+    def _accountant(self) -> Accountant:
+        return Accountant(self)
 
     @cached_property
-    def _phase_bases(self) -> list[list[int]]:
-        """Windows read of each source before each phase; a counter runs on across phases."""
-        bases = [[0] * len(self.sources)]
-        for phase, share in zip(self.phases, self._shares, strict=True):
-            counts = share.counts(phase.num_steps * phase.batch_windows)
-            bases.append([a + b for a, b in zip(bases[-1], counts, strict=True)])
-        return bases
+    def counters(self) -> Counters:
+        """Counters of all sources over all phases."""
+        shapes = tuple(
+            PhaseShape(
+                phase.num_steps,
+                phase.batch_windows,
+                phase.weights,
+                phase.seq_len or self.seq_len,
+                phase.restart,
+            )
+            for phase in self.phases
+        )
+        lengths = {shape.seq_len for shape in shapes}
+        layouts = all_layouts([source.tokens for source in self.sources], lengths, self.rows)
+        return Counters(shapes, layouts, self.order)
 
-    def _counts(self, step: int) -> list[int]:
-        if step == self.num_steps:
-            return self._phase_bases[-1]
-        number = self.phase_index(step)
-        done = (step - self._phase_starts[number]) * self.phases[number].batch_windows
-        counts = self._shares[number].counts(done)
-        return [a + b for a, b in zip(self._phase_bases[number], counts, strict=True)]
+    def epoch_order(self, source: int, seq_len: int, epoch: int) -> Permutation:
+        """The order of the windows of a length in an epoch of a shuffled source."""
+        # The key is hashed from its parts: seed + epoch would make run 1's second epoch run 2's
+        # first. Lengths but the plan's own are part of it, or their orders would resemble it.
+        key = (self.seed, self.sources[source].name, epoch)
+        other = () if seq_len == self.seq_len else (seq_len,)
+        return Permutation(self.layout(source, seq_len).windows, "epoch", *key, *other)
 
-    def _windows(self, source: int, first: int, last: int) -> Ids:
-        """The windows with ordinals [first, last) of a source, across epoch ends."""
+    def _windows(self, source: int, seq_len: int, first: int, stop: int) -> Ids:
+        """The windows with ordinals [first, stop) of a source, across epoch ends."""
         if self.rows:
-            return np.arange(first, last, dtype=np.int64)
-        per_epoch = self.sources[source].windows
+            return np.arange(first, stop, dtype=np.int64)
+        per_epoch = self.layout(source, seq_len).windows
         pieces = [np.empty(0, dtype=np.int64)]
-        while first < last:
+        while first < stop:
             epoch, position = divmod(first, per_epoch)
-            end = min(last - epoch * per_epoch, per_epoch)
-            positions = np.arange(position, end, dtype=np.int64)
-            pieces.append(self._visit(source, epoch, positions))
+            positions = np.arange(
+                position, min(stop - epoch * per_epoch, per_epoch), dtype=np.int64
+            )
+            if self.order == "shuffled":
+                pieces.append(self.epoch_order(source, seq_len, epoch).forward(positions))
+            else:
+                pieces.append(positions)
             first += len(positions)
         return np.concatenate(pieces)
 
-    def _visit(self, source: int, epoch: int, positions: Ids) -> Ids:
-        if self.order == "sequential":
-            return positions
-        return self._epoch_order(source, epoch).forward(positions)
-
-    def _position(self, source: int, epoch: int, window: int) -> int:
-        if self.order == "sequential":
-            return window
-        return int(self._epoch_order(source, epoch).backward(np.array([window]))[0])
-
-    def _epoch_order(self, source: int, epoch: int) -> Permutation:
-        # The key is hashed from the triple: seed + epoch would make run 1's second epoch
-        # run 2's first.
-        facts = self.sources[source]
-        return Permutation(facts.windows, "epoch", self.seed, facts.name, epoch)
-
-    def _step_of(self, source: int, ordinal: int) -> int:
-        """The step whose windows of `source` include number `ordinal`."""
-        steps = range(1, self.num_steps + 1)
-        return bisect.bisect_right(steps, ordinal, key=lambda step: self._counts(step)[source])
-
-    def _account(self, source: int, windows: int) -> SourceAccount:
-        layout = self.layout(source)
-        return SourceAccount(
-            name=self.sources[source].name,
-            windows=windows,
-            tokens=windows * self.seq_len,
-            unique_tokens=layout.unique_targets(windows),
-            epochs=layout.epochs_trained(windows),
-            epochs_read=layout.epochs_read(windows),
-            available_tokens=layout.available_targets,
-            tail_tokens=layout.tail,
-        )
-
-
-def save_plan(plan: Plan, datasets: Mapping[str, str], path: Path) -> None:
-    """Write RUN/plan.json: the plan, its id, and where this run found the datasets."""
-    value = {"plan_id": plan.plan_id, "plan": plan.to_json(), "datasets": dict(datasets)}
-    write_json_atomic(path, value)
-
-
-def load_plan(path: Path) -> tuple[Plan, dict[str, Path]]:
-    """Read RUN/plan.json: the plan, and the dataset directory of each source by name.
-
-    Raises:
-        DatasetError: no plan there, or one whose content does not fit its id.
-    """
-    if not path.is_file():
-        raise DatasetError(f"{path}: no plan there; is {path.parent} a run of `tally train`?")
-    try:
-        values = json.loads(path.read_bytes())
-        plan = Plan.from_json(values["plan"])
-        stated, datasets = values["plan_id"], values["datasets"]
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: not a plan of ours ({error}); restore the file") from None
-    if plan.plan_id != stated:
-        raise DatasetError(
-            f"{path}: plan_id {stated} but the plan hashes to {plan.plan_id}: edited"
-        )
-    return plan, {name: Path(directory) for name, directory in datasets.items()}
-
-
-def total_unique(accounts: Sequence[SourceAccount]) -> int:
-    """Distinct targets over all sources."""
-    return sum(account.unique_tokens for account in accounts)
+    def _ordinals(self, source: int, span: Span, window: int) -> Ids:
+        """Ordinals of a span at which a window is read: int64 [times_read]."""
+        if self.rows:  # numbered on over all passes, so each is read once
+            return np.array([window] if span.first <= window < span.stop else [], dtype=np.int64)
+        per_epoch = self.layout(source, span.seq_len).windows
+        found = []
+        for epoch in range(span.first // per_epoch, -(-span.stop // per_epoch)):
+            place = window
+            if self.order == "shuffled":
+                order = self.epoch_order(source, span.seq_len, epoch)
+                place = int(order.backward(np.array([window]))[0])
+            if span.first <= epoch * per_epoch + place < span.stop:
+                found.append(epoch * per_epoch + place)
+        return np.array(found, dtype=np.int64)

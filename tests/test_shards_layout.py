@@ -70,7 +70,7 @@ def test_tinylm_23_000_steps_over_8_billion_tokens() -> None:
     """Published run: 3.0147 epochs trained, 3.0161 read, 123 steps in a fourth pass."""
     tokens = 8_000_000_000
     layout = Layout(tokens, 2048, rows=True)
-    source = PlanSource("edu", "id", "edu", "train", tokens, layout.windows)
+    source = PlanSource("edu", "id", "edu", "train", tokens)
     plan = Plan(2048, 0, "rows", (source,), (PlanPhase("pretrain", 23_000, 512, ("1",)),))
     (account,) = plan.account(23_000)
     assert account.tokens == 24_117_248_000
@@ -80,7 +80,7 @@ def test_tinylm_23_000_steps_over_8_billion_tokens() -> None:
     fourth = [step for step in range(22_000, 23_000) if (step + 1) * 512 * 2049 > 3 * tokens]
     assert (len(fourth), fourth[0]) == (123, 22_877)
     # the first token of the first row is predicted in the second pass and in the third
-    steps = [step for step, _, _ in plan.readings(0, 0, 1)]
+    steps = [step for step, *_ in plan.readings(0, 0, 1)]
     assert steps == [tokens // 2049 // 512, 2 * tokens // 2049 // 512, 3 * tokens // 2049 // 512]
     assert Fraction(account.windows, 512) == 23_000
     assert np.array_equal(plan.step(1).window, np.arange(512, 1024))

@@ -17,7 +17,7 @@ WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any)
 
 
 def source(name: str, windows: int, seq_len: int = 4, tail: int = 2) -> PlanSource:
-    return PlanSource(name, "id-" + name, name, "train", windows * seq_len + 1 + tail, windows)
+    return PlanSource(name, "id-" + name, name, "train", windows * seq_len + 1 + tail)
 
 
 def make_plan(windows: list[int], phases: list[tuple[int, int, list[int]]], seed: int = 0) -> Plan:
@@ -87,7 +87,7 @@ def test_plan_equals_a_brute_force_recount(data: st.DataObject) -> None:
             if counts:
                 assert max(counts.values()) <= -(-account.windows // windows[number])
     for (number, window), steps in steps_of.items():
-        assert plan.steps_reading(number, window).tolist() == steps
+        assert plan.steps_reading(number, window, plan.seq_len).tolist() == steps
 
 
 def test_order_depends_on_seed_and_epoch_and_nothing_else() -> None:
@@ -103,7 +103,7 @@ def test_sequential_order_reads_as_stored() -> None:
     plan = Plan.from_json(values)
     read = np.concatenate([plan.step(k).window for k in range(4)])
     assert read.tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4]
-    assert plan.steps_reading(0, 1).tolist() == [0, 2]
+    assert plan.steps_reading(0, 1, 4).tolist() == [0, 2]
 
 
 def test_accounts_written_out() -> None:
@@ -130,11 +130,11 @@ def test_steps_outside_the_plan_are_refused() -> None:
     with pytest.raises(DatasetError, match="steps 0 to 2"):
         plan.step(3)
     with pytest.raises(DatasetError, match="3 steps"):
-        plan.windows_before(4)
+        plan.account(4)
 
 
 def test_billion_windows_are_planned_in_no_time() -> None:
     plan = make_plan([10**9, 10**8], [(3_000_000, 512, [9, 1])])
     batch = plan.step(2_999_999)
     number, window = int(batch.source[0]), int(batch.window[0])
-    assert 2_999_999 in plan.steps_reading(number, window)
+    assert 2_999_999 in plan.steps_reading(number, window, plan.seq_len)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from configs.terminal import progress
-from shards.plan import Plan, load_plan
+from shards.plan import Plan
+from shards.plan_file import load_plan
 from tests.tiny_run import make_run
 from train.evaluate import load_subject
 from train.heldout import heldout_run, prove_held_out, score_stream, unigram_entropy

@@ -20,7 +20,7 @@ import yaml
 
 from shards.hashing import blake3_file
 from shards.ledger import read_ledger, verify
-from shards.plan import load_plan
+from shards.plan_file import load_plan
 from tests.helpers import make_dataset
 from train.checkpoint import list_checkpoints, load_model
 from train.launch import EXIT_STOPPED

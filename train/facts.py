@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from configs.terminal import human
-from shards.plan import load_plan
+from shards.plan_file import load_plan
 
 Receipt = Mapping[str, Any]
 

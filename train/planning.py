@@ -7,10 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from configs.mixture import Amount, MixtureConfig, Phase, SourceRef
+from shards.accountant import SourceAccount
+from shards.duplicates import find_duplicates
 from shards.errors import DatasetError
 from shards.layout import Layout
-from shards.plan import Plan, PlanPhase, PlanSource, SourceAccount
+from shards.plan import Plan, PlanPhase, PlanSource
 from shards.reader import Dataset
+from shards.remote import is_remote
 
 DECLARED = "declared"
 """Stands for the dataset id of a dataset that is not built yet."""
@@ -31,12 +34,19 @@ def build_plan(mixture: MixtureConfig, *, may_be_declared: bool = False) -> Plan
     datasets = open_datasets(mixture, may_be_declared=may_be_declared)
     sources = {name: _source(name, mixture, datasets.get(name)) for name in mixture.sources}
     _refuse_same_stream_twice(sources)
+    streams = {
+        number: datasets[source.name].stream(source.source, source.split)
+        for number, source in enumerate(sources.values())
+        if source.name in datasets
+    }
     whole = Plan(
         seq_len=mixture.seq_len,
         seed=mixture.seed,
         order=mixture.order,
+        document_mask=mixture.document_mask,
         sources=tuple(sources.values()),
         phases=tuple(_phase(phase, mixture, sources) for phase in mixture.phases),
+        duplicates=find_duplicates(streams),
     )
     return _capped(whole, mixture)
 
@@ -54,10 +64,14 @@ def open_datasets(mixture: MixtureConfig, *, may_be_declared: bool = False) -> d
     wanted = {
         name: ref.dataset
         for name, ref in mixture.sources.items()
-        if not (may_be_declared and ref.declared_tokens and not Path(ref.dataset).exists())
+        if not (may_be_declared and ref.declared_tokens and _is_missing(ref.dataset))
     }
-    opened = {path: Dataset.open(Path(path)) for path in dict.fromkeys(wanted.values())}
-    return {name: opened[path] for name, path in wanted.items()}
+    opened = {address: Dataset.open(address) for address in dict.fromkeys(wanted.values())}
+    return {name: opened[address] for name, address in wanted.items()}
+
+
+def _is_missing(address: str) -> bool:
+    return not is_remote(address) and not Path(address).exists()
 
 
 def name_in_dataset(name: str, ref: SourceRef) -> str:
@@ -72,25 +86,26 @@ def _source(name: str, mixture: MixtureConfig, dataset: Dataset | None) -> PlanS
     else:
         dataset_id = dataset.manifest.dataset_id
         tokens = dataset.stream(name_in_dataset(name, ref), ref.split).num_tokens
-    windows = Layout(tokens, mixture.seq_len, mixture.order == "rows").windows
-    if not windows:
-        raise DatasetError(
-            f"source '{name}': {tokens} tokens in {ref.dataset} hold no window of "
-            f"{mixture.seq_len} targets; lower data.seq_len or leave the source out"
-        )
     return PlanSource(
         name=name,
         dataset_id=dataset_id,
         source=name_in_dataset(name, ref),
         split=ref.split,
         tokens=tokens,
-        windows=windows,
     )
 
 
 def _phase(phase: Phase, mixture: MixtureConfig, sources: Mapping[str, PlanSource]) -> PlanPhase:
-    batch = phase.global_batch_tokens // mixture.seq_len
-    weights = _weights(phase, mixture, sources)
+    seq_len = phase.seq_len or mixture.seq_len
+    batch = phase.global_batch_tokens // seq_len
+    layouts = {n: Layout(s.tokens, seq_len, mixture.order == "rows") for n, s in sources.items()}
+    weights = _weights(phase, layouts)
+    for name, weight in weights.items():
+        if weight and not layouts[name].windows:
+            raise DatasetError(
+                f"phase '{phase.name}': the {sources[name].tokens} tokens of source '{name}' hold "
+                f"no window of {seq_len} targets; lower seq_len or leave the source out"
+            )
     if phase.length is None:
         steps = int(sum(weights.values())) // batch
     else:
@@ -98,29 +113,30 @@ def _phase(phase: Phase, mixture: MixtureConfig, sources: Mapping[str, PlanSourc
     if not steps:
         raise DatasetError(f"phase '{phase.name}': shorter than one step of {batch} windows")
     exact = tuple(str(weights.get(name, Fraction(0))) for name in sources)
-    return PlanPhase(name=phase.name, num_steps=steps, batch_windows=batch, weights=exact)
+    return PlanPhase(phase.name, steps, batch, exact, phase.seq_len, phase.restart)
 
 
 def _steps(length: Amount, batch_tokens: int) -> int:
     return int(length.value) if length.unit == "steps" else int(length.value / batch_tokens)
 
 
-def _weights(
-    phase: Phase, mixture: MixtureConfig, sources: Mapping[str, PlanSource]
-) -> dict[str, Fraction]:
+def _weights(phase: Phase, layouts: Mapping[str, Layout]) -> dict[str, Fraction]:
     if phase.weights is not None:  # via str: 0.1 is meant as 1/10, not as the nearest float
         return {name: Fraction(str(weight)) for name, weight in phase.weights.items()}
     amounts = phase.read or {}
-    return {n: Fraction(_windows(a, mixture, sources[n])) for n, a in amounts.items()}
+    counts = {name: _windows(amount, layouts[name]) for name, amount in amounts.items()}
+    for name, count in counts.items():
+        if not count and amounts[name].value:
+            raise DatasetError(
+                f"phase '{phase.name}': {amounts[name]} of source '{name}' are less than one "
+                f"window of {layouts[name].seq_len} targets; read more of it or leave it out"
+            )
+    return {name: Fraction(count) for name, count in counts.items()}
 
 
-def _windows(amount: Amount, mixture: MixtureConfig, source: PlanSource) -> int:
+def _windows(amount: Amount, layout: Layout) -> int:
     """Whole windows in an amount of tokens or epochs."""
-    layout = Layout(source.tokens, mixture.seq_len, mixture.order == "rows")
-    per_unit = {
-        "epochs": layout.windows_per_epoch,
-        "tokens": Fraction(1, mixture.seq_len),
-    }
+    per_unit = {"epochs": layout.windows_per_epoch, "tokens": Fraction(1, layout.seq_len)}
     return int(amount.value * per_unit[amount.unit])
 
 

@@ -38,8 +38,8 @@ def our_loader(directory: Path, proof: bool) -> Callable[[int], None]:
     )  # fmt: skip
     facts = SplitFacts(tokens=TOKENS, documents=0, characters=0, bytes_utf8=0, shards=(shard,))
     stream = TokenStream(directory, "s", "train", facts, "uint16")
-    source = PlanSource("s", "id", "s", "train", TOKENS, stream.num_windows(SEQ_LEN))
-    phase = PlanPhase("p", source.windows // BATCH, BATCH, ("1",))
+    source = PlanSource("s", "id", "s", "train", TOKENS)
+    phase = PlanPhase("p", stream.num_windows(SEQ_LEN) // BATCH, BATCH, ("1",))
     plan = Plan(SEQ_LEN, 0, "shuffled", (source,), (phase,))
 
     def step(number: int) -> None:
