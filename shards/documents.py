@@ -67,10 +67,10 @@ class DocumentReader:
                     return document
         return None
 
-    def at(self, shard: int, rows: list[int]) -> list[Document]:
-        """Documents by their rows in a shard's index."""
+    def at(self, shard: int, row: int) -> Document:
+        """The document in that row of a shard's index."""
         index = _IndexFile(self.stream, shard)
-        return [index.document(index.row(row, _COLUMNS)) for row in rows]
+        return index.document(index.row(row, _COLUMNS))
 
     def _by_shard(self, ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int, int, int]]:
         """Cut ranges at the shards' borders: (shard, number of the range, start, stop)."""

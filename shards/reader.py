@@ -116,12 +116,13 @@ class TokenStream:
         shard = bisect.bisect_right(self.starts, start) - 1
         offset, done = start - self.starts[shard], 0
         while done < len(out):
-            piece = self._map(shard)[offset : offset + len(out) - done]
+            piece = self.shard_tokens(shard)[offset : offset + len(out) - done]
             out[done : done + len(piece)] = piece
             done += len(piece)
             shard, offset = (shard + 1) % len(self.facts.shards), 0
 
-    def _map(self, number: int) -> TokenArray:
+    def shard_tokens(self, number: int) -> TokenArray:
+        """All tokens of a shard, memory-mapped."""
         if number not in self._maps:
             path = self.files.path(self.facts.shards[number].path)
             # A plain array over the map: slicing numpy's memmap class costs a microsecond more.

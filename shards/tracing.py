@@ -1,14 +1,17 @@
-"""From steps to documents and back: what a step read, and when a document was read."""
+"""From steps to documents and back: what a step read, and when a document or a text was read.
 
-from collections.abc import Iterator, Mapping
+Nothing here reads a whole index or a whole ledger: the plan says which tokens, the documents that
+hold them are looked up.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-import polars as pl
-
+from shards.documents import Document, DocumentReader
 from shards.errors import DatasetError
 from shards.plan import Plan
 from shards.reader import Dataset, TokenStream
+from shards.text_search import TextSearch
 
 
 class Passage(NamedTuple):
@@ -25,16 +28,30 @@ class Passage(NamedTuple):
     """First token of the part, counted in the stream."""
     token_stop: int
     text: str
+    """Of the part, or of its beginning."""
+
+
+class Subject(NamedTuple):
+    """Tokens of a document whose readings are asked for."""
+
+    number: int
+    """Of the source in the plan."""
+    document: Document
+    start: int
+    stop: int
 
 
 class Reading(NamedTuple):
-    """A step that trained on part of a document."""
+    """A step that trained on tokens of a document."""
 
     step: int
     source: str
+    doc_id: str
     window: int
+    seq_len: int
+    """Targets of the window."""
     targets: int
-    """Targets of the document in that window."""
+    """Those of them that were asked for."""
 
 
 def streams_of(plan: Plan, datasets: Mapping[str, Dataset]) -> dict[str, TokenStream]:
@@ -48,63 +65,108 @@ def streams_of(plan: Plan, datasets: Mapping[str, Dataset]) -> dict[str, TokenSt
         dataset = datasets[facts.name]
         if dataset.manifest.dataset_id != facts.dataset_id:
             raise DatasetError(
-                f"source '{facts.name}': {dataset.path} is dataset {dataset.manifest.dataset_id}, "
-                f"the plan was made with {facts.dataset_id}; give the right directory"
+                f"source '{facts.name}': {dataset.address} is dataset "
+                f"{dataset.manifest.dataset_id}, the plan was made with {facts.dataset_id}; "
+                "give the right directory"
             )
         streams[facts.name] = dataset.stream(facts.source, facts.split)
     return streams
 
 
-def trace_step(plan: Plan, datasets: Mapping[str, Dataset], step: int) -> Iterator[Passage]:
-    """Yield the documents in the global batch of `step`, slot by slot."""
-    streams = streams_of(plan, datasets)
-    batch = plan.step(step)
-    indexes = {plan.sources[s].name: None for s in np.unique(batch.source)}
-    documents = {name: streams[name].documents() for name in indexes}
-    for slot, (number, window) in enumerate(zip(*batch, strict=True)):
-        name = plan.sources[number].name
-        for start, stop in plan.layout(number).pieces(int(window)):
-            for row in overlapping(documents[name], start, stop).iter_rows(named=True):
-                first = max(start, row["token_start"])
-                last = min(stop, row["token_start"] + row["token_count"])
-                ids = streams[name].tokens(first, last).tolist()
-                text = datasets[name].tokenizer().decode(ids)
-                origin = f"{row['origin_file']}:{row['origin_row']}"
-                where = (row["doc_id"], origin, row["url"], first, last, text)
-                yield Passage(slot, name, int(window), *where)
-
-
-def trace_document(
-    plan: Plan, datasets: Mapping[str, Dataset], doc_id: str, last_step: int | None = None
-) -> list[Reading]:
-    """All steps that trained on a document, in order.
+def trace_step(
+    plan: Plan, datasets: Mapping[str, Dataset], step: int, most_tokens: int | None = None
+) -> list[Passage]:
+    """The documents in the global batch of a step, slot by slot.
 
     Args:
         plan: the plan of the run.
         datasets: dataset of every source by name.
-        doc_id: the document's id, or the id of a duplicate that was folded into it.
-        last_step: only the steps before this one.
+        step: which step.
+        most_tokens: decode no more than this of each passage.
+    """
+    streams, batch = streams_of(plan, datasets), plan.step(step)
+    passages = []
+    for number, facts in enumerate(plan.sources):
+        slots = (batch.source == number).nonzero()[0].tolist()
+        layout = plan.layout(number, plan.seq_len_at(step))
+        windows = {slot: int(batch.window[slot]) for slot in slots}
+        pieces = [(slot, *piece) for slot in slots for piece in layout.pieces(windows[slot])]
+        stream = streams[facts.name]
+        found = DocumentReader(stream).overlapping([(start, stop) for _, start, stop in pieces])
+        parts = [
+            (slot, document, max(start, document.start), min(stop, document.stop))
+            for (slot, start, stop), documents in zip(pieces, found, strict=True)
+            for document in documents
+        ]
+        texts = _texts(datasets[facts.name], stream, [part[2:] for part in parts], most_tokens)
+        for (slot, document, start, stop), text in zip(parts, texts, strict=True):
+            where = (document.doc_id, document.origin, document.url, start, stop)
+            passages.append(Passage(slot, facts.name, windows[slot], *where, text))
+    return sorted(passages, key=lambda passage: passage.slot)
+
+
+def _texts(
+    dataset: Dataset,
+    stream: TokenStream,
+    ranges: Sequence[tuple[int, int]],
+    most_tokens: int | None,
+) -> list[str]:
+    """The texts of token ranges, on all cores."""
+    stops = [
+        stop if most_tokens is None else min(stop, start + most_tokens) for start, stop in ranges
+    ]
+    tokens = [
+        stream.tokens(start, stop).tolist() for (start, _), stop in zip(ranges, stops, strict=True)
+    ]
+    return dataset.tokenizer().decode_batch(tokens)
+
+
+def find_text(
+    plan: Plan, searches: Mapping[str, TextSearch], advance: Callable[[float], None]
+) -> list[Subject]:
+    """Every place of a text in the sources of a plan.
+
+    Args:
+        plan: the plan of the run.
+        searches: for the text, in the dataset of every source by name.
+        advance: called with the number of tokens done.
 
     Raises:
-        DatasetError: no source of the plan holds the document.
+        DatasetError: it stands in none.
     """
-    for number, (name, stream) in enumerate(streams_of(plan, datasets).items()):
-        frame = stream.documents()
-        folded = pl.col("duplicates").list.contains(doc_id)
-        found = frame.filter((pl.col("doc_id") == doc_id) | folded)
-        if len(found):
-            start, count = found["token_start"][0], found["token_count"][0]
-            return sorted(
-                Reading(step, name, window, targets)
-                for step, window, targets in plan.readings(number, start, start + count)
-                if last_step is None or step < last_step
-            )
-    raise DatasetError(f"document '{doc_id}': in no source of this run (held out, or dropped?)")
+    streams = streams_of(plan, {name: search.dataset for name, search in searches.items()})
+    subjects = [
+        Subject(number, *match)
+        for number, facts in enumerate(plan.sources)
+        for match in searches[facts.name].matches(streams[facts.name], advance)
+    ]
+    if not subjects:
+        raise DatasetError("the text is in no source of this run, as its tokens decode")
+    return subjects
 
 
-def overlapping(documents: pl.DataFrame, start: int, stop: int) -> pl.DataFrame:
-    """Rows of a stream's document index that overlap tokens [start, stop)."""
-    starts = documents["token_start"]
-    first = max(int(starts.search_sorted(start, side="right")) - 1, 0)
-    last = int(starts.search_sorted(stop, side="left"))
-    return documents[first:last]
+def find_document(plan: Plan, datasets: Mapping[str, Dataset], doc_id: str) -> list[Subject]:
+    """The document of that id, or the one it was folded into, in every source that has it.
+
+    Raises:
+        DatasetError: no source of the plan does.
+    """
+    streams = streams_of(plan, datasets)
+    subjects = []
+    for number, facts in enumerate(plan.sources):
+        document = DocumentReader(streams[facts.name]).find(doc_id)
+        if document:
+            subjects.append(Subject(number, document, document.start, document.stop))
+    if not subjects:
+        raise DatasetError(f"document '{doc_id}': in no source of this run (held out, or dropped?)")
+    return subjects
+
+
+def readings(plan: Plan, subjects: Sequence[Subject], until: int) -> list[Reading]:
+    """All trainings on the subjects' tokens by the steps before `until`, in order."""
+    return sorted(
+        Reading(step, plan.sources[number].name, document.doc_id, window, seq_len, targets)
+        for number, document, start, stop in subjects
+        for step, seq_len, window, targets in plan.readings(number, start, stop)
+        if step < until
+    )

@@ -1,20 +1,15 @@
-"""Tables for the terminal: what a dataset holds, what a run read, what is behind a step."""
+"""Tables for the terminal: what a dataset holds, what a run read."""
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby, islice
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from shards.accountant import total_unique
 from shards.accounts import Accounts
 from shards.errors import DatasetError
 from shards.manifest import Edited, FunnelStage, Manifest
-from shards.plan import total_unique
-from shards.reader import Dataset
-from shards.tracing import Passage, Reading
-
-_SAMPLE_CHARACTERS = 2000
 
 
 def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Group]:
@@ -66,20 +61,6 @@ def _edit_cells(edit: Edited) -> tuple[str, str, str]:
     return f"({edit.documents:,})", f"{characters:+,}", f"{tokens:+,}"
 
 
-def sample_documents(dataset: Dataset, source: str | None, count: int) -> Iterator[str]:
-    """The first documents of a source's train split, with where they came from."""
-    if not count:
-        return
-    name = source or next(iter(dataset.manifest.sources))
-    stream = dataset.stream(name)
-    for row in islice(stream.documents().iter_rows(named=True), count):
-        start = row["token_start"]
-        text = dataset.tokenizer().decode(stream.tokens(start, start + row["token_count"]).tolist())
-        origin = row["url"] or f"{row['origin_file']}:{row['origin_row']}"
-        yield f"\n--- {row['doc_id']} ({origin}, {row['token_count']:,} tokens)\n"
-        yield text[:_SAMPLE_CHARACTERS]
-
-
 def ledger_table(books: Accounts) -> Group:
     """Windows, tokens, unique tokens and epochs of every source up to the last step counted."""
     title = f"{books.run}: what {books.steps:,} of {books.plan.num_steps:,} steps were trained on"
@@ -96,26 +77,8 @@ def ledger_table(books: Accounts) -> Group:
     passes = f"{tokens / unique:.4f}" if unique else "0"
     table.add_section()
     table.add_row("all", f"{windows:,}", f"{tokens:,}", f"{unique:,}", passes, "", "")
-    return _titled(title, table)
-
-
-def passage_lines(passages: list[Passage]) -> Iterator[str]:
-    """The documents of a step: a line for each window, below it the parts of documents in it."""
-    for (slot, source, window), parts in groupby(passages, key=lambda p: p[:3]):
-        yield f"slot {slot}: {source}, window {window}"
-        for part in parts:
-            where = part.url or part.origin
-            yield f"  {part.doc_id} ({where}), tokens {part.token_start:,} to {part.token_stop:,}"
-            yield f"    {_one_line(part.text)}"
-
-
-def readings_table(doc_id: str, readings: list[Reading]) -> Group:
-    """The steps that trained on a document."""
-    targets = sum(reading.targets for reading in readings)
-    title = f"{doc_id}: {targets:,} targets trained on in {len(readings)} readings of its windows"
-    table = _table(["source"], ["step", "window", "targets"])
-    for step, source, window, part in readings:
-        table.add_row(source, f"{step:,}", f"{window:,}", f"{part:,}")
+    if books.plan.document_mask:
+        title += f"\n{books.masked_targets:,} of the tokens begin a document: not in the loss"
     return _titled(title, table)
 
 
@@ -135,8 +98,3 @@ def _table(texts: list[str], numbers: list[str]) -> Table:
 
 def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
-
-
-def _one_line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 160 else f"{text[:157]}..."
