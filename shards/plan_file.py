@@ -22,8 +22,6 @@ class Earlier:
     plan_id: str
     num_phases: int
     num_sources: int
-    appended_at: int
-    """Steps that were done when the next plan took its place."""
 
 
 def save_plan(
