@@ -26,7 +26,10 @@ def _group() -> None:
 @app.command()
 def audit(
     data: Annotated[
-        Path, typer.Argument(help="A dataset, a .jsonl[.gz|.zst] or .parquet file, or a folder.")
+        str,
+        typer.Argument(
+            help="A dataset (directory or s3://...), a .jsonl[.gz|.zst] or .parquet file, a folder."
+        ),
     ],
     benchmarks: Annotated[
         list[str],
@@ -61,6 +64,7 @@ def audit(
     from contamination.corpus import open_corpus
     from contamination.write import write_reports
     from shards.cache import cache_directory
+    from shards.remote import is_remote
 
     if step is not None and run is None:
         raise AuditError("--step counts the steps of a run; name it with --run RUN")
@@ -68,7 +72,9 @@ def audit(
     with console.status("reading benchmarks (olmo: sets are fetched at first use, 86 MB)"):
         sets = load_benchmarks(benchmarks)
     history = _history(corpus, run, step)
-    folder = output or data.with_name(f"{data.name}.audit")
+    name = Path(data).name
+    beside = Path() if is_remote(data) else Path(data).parent
+    folder = output or beside / f"{name}.audit"
     if dry_run:
         console.print(f"would compare {len(corpus.pieces)} {corpus.kind} pieces with:")
         for benchmark in sets:
@@ -85,7 +91,7 @@ def audit(
         workers,
         history,
     )
-    paths = write_reports(result, folder, data.name, time.perf_counter() - start)
+    paths = write_reports(result, folder, name, time.perf_counter() - start)
     _print_table(result)
     for path in paths:
         console.print(str(path))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from contamination.errors import AuditError
 from shards.manifest import MANIFEST_NAME
+from shards.remote import is_remote
 
 BLOCK_BYTES = 16 << 20
 """Text in a block, about."""
@@ -93,19 +94,20 @@ class Corpus(Protocol):
         """The documents of a piece with the wanted numbers (ascending)."""
 
 
-def open_corpus(path: Path, text_column: str = "text") -> Corpus:
-    """A dataset directory, a text file, or a folder of text files.
+def open_corpus(address: Path | str, text_column: str = "text") -> Corpus:
+    """A dataset (its directory, or an address as s3://bucket/name), text file, or folder of such.
 
     Raises:
         AuditError: nothing there that can be audited.
         DatasetError: a dataset that cannot be opened.
     """
-    if not path.exists():
+    path = Path(address)
+    if not is_remote(address) and not path.exists():
         raise AuditError(f"{path}: no such file or directory")
-    if (path / MANIFEST_NAME).is_file():
+    if is_remote(address) or (path / MANIFEST_NAME).is_file():
         from contamination.dataset_corpus import DatasetCorpus
 
-        return DatasetCorpus(path)
+        return DatasetCorpus(address)
     from contamination.text_corpus import TextCorpus
 
     return TextCorpus(path, text_column)

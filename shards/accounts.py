@@ -6,9 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from shards.accountant import SourceAccount, total_unique
 from shards.errors import DatasetError
 from shards.ledger import LedgerEntry, read_ledger, verify
-from shards.plan import Plan, SourceAccount, load_plan, total_unique
+from shards.plan import Plan
+from shards.plan_file import load_plan
 from shards.reader import Dataset
 from shards.tracing import streams_of
 
@@ -19,8 +21,8 @@ class Accounts:
 
     run: Path
     plan: Plan
-    paths: dict[str, Path]
-    """Dataset directory of every source."""
+    addresses: dict[str, str]
+    """Of the dataset of every source."""
     entries: list[LedgerEntry]
 
     @property
@@ -28,10 +30,15 @@ class Accounts:
         """Steps in the ledger."""
         return len(self.entries)
 
+    @property
+    def masked_targets(self) -> int:
+        """Targets that did not count in the loss."""
+        return sum(entry.masked_targets for entry in self.entries)
+
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
         """Dataset of every source, opened when first asked for."""
-        return {name: Dataset.open(path) for name, path in self.paths.items()}
+        return {name: Dataset.open(address) for name, address in self.addresses.items()}
 
     @cached_property
     def sources(self) -> list[SourceAccount]:
@@ -45,11 +52,11 @@ def read_accounts(run: Path, step: int | None) -> Accounts:
     Raises:
         DatasetError: no run there, or it has not come that far.
     """
-    plan, paths = load_plan(run / "plan.json")
+    plan, addresses = load_plan(run / "plan.json")
     entries = list(read_ledger(run))
     if step is not None and not 0 <= step <= len(entries):
         raise DatasetError(f"{run}: step {step} asked for, the ledger has {len(entries)} steps")
-    return Accounts(run, plan, paths, entries[:step])
+    return Accounts(run, plan, addresses, entries[:step])
 
 
 def verify_run(books: Accounts, tokens: bool) -> Iterator[str]:
@@ -93,7 +100,7 @@ def as_json(books: Accounts, problems: list[str] | None) -> dict[str, Any]:
         "planned_steps": books.plan.num_steps,
         "tokens": sum(account.tokens for account in books.sources),
         "unique_tokens": total_unique(books.sources),
-        "masked_targets": sum(entry.masked_targets for entry in books.entries),
+        "masked_targets": books.masked_targets,
         "sources": sources,
     }
     return totals if problems is None else totals | {"proved": not problems, "problems": problems}

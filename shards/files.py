@@ -4,11 +4,12 @@ Of a dataset in remote storage the directory is a local copy, filled file by fil
 """
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
-from shards.manifest import FileFacts, Manifest
+from shards.manifest import MANIFEST_NAME, FileFacts, Manifest
 from shards.remote import RemoteDataset
 
 
@@ -60,6 +61,26 @@ class DatasetFiles:
                     + (" (delete this copy to fetch it again)" if self._remote else "")
                 )
             self._checked.add(name)
+
+    def fetch_all(self, advance: Callable[[float], None]) -> None:
+        """Complete the local copy of a remote dataset; a local one is complete.
+
+        Args:
+            advance: called with the bytes of every file once it is there.
+
+        Raises:
+            DatasetError: a file cannot be had, or there are files that the manifest does not list.
+        """
+        if self._remote is None:
+            return
+        strays = self._remote.names() - {MANIFEST_NAME, *self._facts}
+        if strays:
+            shown = ", ".join(sorted(strays)[:5])
+            raise DatasetError(
+                f"{self._remote.address}: {len(strays)} file(s) not in the manifest: {shown}"
+            )
+        for name in self._facts:
+            advance(self._present(name).stat().st_size)
 
     def _present(self, name: str) -> Path:
         facts = self._facts[name]

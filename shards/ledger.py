@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from shards.atomic import write_text_atomic
 from shards.errors import DatasetError
+from shards.masking import document_mask
 from shards.permutation import mix64
 from shards.plan import Plan
 from shards.reader import TokenArray, TokenStream
@@ -66,6 +67,7 @@ def digest_tokens(
     ids = np.stack([source.astype("<i8"), window.astype("<i8")], axis=1)
     total = 0
     for row in range(len(ids)):
+        # One string: BLAKE3 is slower over the two parts, which do not end where its blocks do.
         digest = blake3(ids[row].tobytes() + tokens[row].tobytes()).digest(length=16)
         total += int.from_bytes(digest, "little")
     return total % DIGEST_MODULUS
@@ -94,6 +96,18 @@ class Ledger:
         """Add one step; reaches the disk with the next checkpoint at the latest."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(entry)) + "\n")
+
+
+def count_steps(run: Path) -> int:
+    """Steps in a run's ledger, by its lines, which are not looked at.
+
+    Raises:
+        DatasetError: no ledger.
+    """
+    path = run / LEDGER_NAME
+    if not path.is_file():
+        raise DatasetError(f"{path}: no ledger; is {run} a run of `tally train`?")
+    return path.read_bytes().count(b"\n")
 
 
 def read_ledger(run: Path) -> Iterator[LedgerEntry]:
@@ -138,29 +152,37 @@ def _differences(
     plan: Plan, entry: LedgerEntry, streams: Mapping[str, TokenStream] | None
 ) -> list[str]:
     wanted = planned_entry(plan, entry.step, streams)
-    fields = ["windows", "windows_digest"] + (["tokens_digest"] if streams else [])
+    # Entries from before a source was appended to the plan do not name it.
+    logged = asdict(entry) | {"windows": dict.fromkeys(wanted["windows"], 0) | entry.windows}
     return [
-        f"step {entry.step}: {field} is {getattr(entry, field)}, the plan gives {wanted[field]}"
-        for field in fields
-        if getattr(entry, field) != wanted[field]
+        f"step {entry.step}: {field} is {logged[field]}, the plan gives {value}"
+        for field, value in wanted.items()
+        if logged[field] != value
     ]
 
 
 def planned_entry(
     plan: Plan, step: int, streams: Mapping[str, TokenStream] | None = None
 ) -> dict[str, Any]:
-    """What the ledger must say of a step; `tokens_digest` only with streams."""
+    """What the ledger must say of a step.
+
+    Without streams there is no `tokens_digest`, and no `masked_targets` if documents are masked.
+    """
     source, window = plan.step(step)
     counts = np.bincount(source, minlength=len(plan.sources))
     planned: dict[str, Any] = {
         "windows": {s.name: int(n) for s, n in zip(plan.sources, counts, strict=True)},
         "windows_digest": hex_digest(digest_windows(source, window)),
     }
+    if not plan.document_mask:
+        planned["masked_targets"] = 0
     if streams:
-        total = 0
+        total = masked = 0
         for number, facts in enumerate(plan.sources):
             mine = source == number
-            tokens = streams[facts.name].windows(window[mine], plan.seq_len, plan.rows)
+            tokens = streams[facts.name].windows(window[mine], plan.seq_len_at(step), plan.rows)
             total += digest_tokens(source[mine], window[mine], tokens)
+            masked += document_mask(tokens, streams[facts.name].eos_id).masked_targets
         planned["tokens_digest"] = hex_digest(total)
+        planned["masked_targets"] = masked if plan.document_mask else 0
     return planned

@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from fsspec.core import url_to_fs
-
 from shards.atomic import atomic_write, sync
 from shards.cache import cache_directory
 from shards.errors import DatasetError
@@ -33,6 +31,11 @@ def is_remote(address: str | Path) -> bool:
     return isinstance(address, str) and "://" in address
 
 
+def absolute(address: str) -> str:
+    """The address, good in any working directory."""
+    return address if is_remote(address) else str(Path(address).resolve())
+
+
 class RemoteDataset:
     """A remote dataset and its local copy, which stays while this object lives."""
 
@@ -42,6 +45,8 @@ class RemoteDataset:
         Raises:
             DatasetError: the storage cannot be used, or has no whole dataset there.
         """
+        from fsspec.core import url_to_fs  # here: local datasets need not wait for it
+
         self.address = address.rstrip("/")
         with storage_explained(self.address):
             self._files, self._root = url_to_fs(self.address)

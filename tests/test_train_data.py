@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.train import LoaderConfig
 from shards.errors import DatasetError
 from shards.ledger import DIGEST_MODULUS, digest_tokens, digest_windows
 from shards.plan import Plan, PlanPhase, PlanSource
@@ -30,7 +31,6 @@ def plan_of(dataset: Dataset) -> Plan:
     sources = tuple(
         PlanSource(
             s.source, dataset.manifest.dataset_id, s.source, s.split, s.num_tokens,
-            s.num_windows(SEQ_LEN),
         )
         for s in streams
     )  # fmt: skip
@@ -70,11 +70,13 @@ def test_ranks_digests_add_up_to_the_whole_batch(dataset: Dataset) -> None:
     whole = reader(dataset, 0, 1, 12).read(2)[0]
     parts = [reader(dataset, rank, 4, 3).read(2)[0] for rank in range(4)]
     ids = [_limbs(digest_windows(part.source, part.window)) for part in parts]
-    tokens = [_limbs(digest_tokens(*part)) for part in parts]
+    tokens = [_limbs(digest_tokens(part.source, part.window, part.tokens)) for part in parts]
     assert _number([sum(limb) for limb in zip(*ids, strict=True)]) == digest_windows(
         whole.source, whole.window
     )
-    assert _number([sum(limb) for limb in zip(*tokens, strict=True)]) == digest_tokens(*whole)
+    assert _number([sum(limb) for limb in zip(*tokens, strict=True)]) == digest_tokens(
+        whole.source, whole.window, whole.tokens
+    )
 
 
 @pytest.mark.parametrize("number", [0, 1, 2**32, 2**128 - 1, 0x0123456789ABCDEF_FEDCBA9876543210])
@@ -86,7 +88,7 @@ def test_limbs_hold_a_128_bit_number(number: int) -> None:
 
 def test_prefetching_gives_the_same_batches(dataset: Dataset) -> None:
     ours = reader(dataset, 1, 2, 3)
-    with prefetched(ours, 4, 10) as batches:
+    with prefetched(ours, 4, 10, LoaderConfig()) as batches:
         got = list(batches)
     assert len(got) == 6
     for step, batch in zip(range(4, 10), got, strict=True):
@@ -96,12 +98,12 @@ def test_prefetching_gives_the_same_batches(dataset: Dataset) -> None:
 
 def test_errors_of_the_reading_thread_reach_the_loop(dataset: Dataset, tmp_path: Path) -> None:
     with (
-        prefetched(reader(dataset, 0, 1, 12), 9, 12) as batches,
+        prefetched(reader(dataset, 0, 1, 12), 9, 12, LoaderConfig()) as batches,
         pytest.raises(DatasetError, match="step 10: the plan has steps 0 to 9"),
     ):
         list(batches)
 
 
 def test_leaving_early_ends_the_reading_thread(dataset: Dataset) -> None:
-    with prefetched(reader(dataset, 0, 1, 12), 0, 10) as batches:
+    with prefetched(reader(dataset, 0, 1, 12), 0, 10, LoaderConfig()) as batches:
         next(batches)

@@ -21,10 +21,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from configs.model import ModelConfig
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file, content_hash
-from shards.layout import Layout
 from shards.ledger import Ledger, LedgerEntry, planned_entry
 from shards.manifest import FunnelStage, Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
-from shards.plan import Plan, PlanPhase, PlanSource, save_plan
+from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan_file import save_plan
 from shards.reader import Dataset
 from shards.writer import DocumentRow, SplitWriter
 from train.checkpoint import begin, finish, temporary_path
@@ -149,7 +149,6 @@ def make_plan(dataset: Dataset, num_steps: int) -> Plan:
             source=name,
             split="train",
             tokens=stream.num_tokens,
-            windows=Layout(stream.num_tokens, SEQ_LEN).windows,
         )
         for name, stream in streams.items()
     )
@@ -188,7 +187,7 @@ def _train(model: Decoder, plan: Plan, dataset: Dataset, run_dir: Path) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         entry = planned_entry(plan, step, streams)
-        ledger.append(LedgerEntry(step=step, masked_targets=0, **entry))
+        ledger.append(LedgerEntry(step=step, **entry))
         tokens = plan.tokens_before(step + 1)
         metrics.append({"step": step, "loss": float(loss.detach()), "tokens": tokens})
 

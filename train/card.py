@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.atomic import write_json_atomic, write_text_atomic
-from shards.plan import load_plan
+from shards.plan_file import load_plan
+from shards.reader import Dataset
+from shards.remote import is_remote
 from train import card_audit, card_data, card_results
 from train.card_content import Card, Figure, Line, line
 from train.card_markdown import render_markdown
@@ -93,10 +95,10 @@ def find_roots(run_dir: Path, audit: Path | None) -> dict[str, Path]:
     """
     if not (run_dir / "plan.json").is_file():
         raise TrainError(f"{run_dir}: no plan.json; is this a run of `tally train`?")
-    plan, directories = load_plan(run_dir / "plan.json")
+    plan, addresses = load_plan(run_dir / "plan.json")
     roots = {"run": run_dir}
-    for number, path in enumerate(dict.fromkeys(directories.values()), start=1):
-        roots["dataset" if number == 1 else f"dataset{number}"] = path
+    for address, root in card_data.dataset_roots(addresses).items():
+        roots[root] = Dataset.open(address).path if is_remote(address) else Path(address)
     if audit is not None:
         _check_audit(audit, {source.dataset_id for source in plan.sources})
         roots["audit"] = audit

@@ -1,5 +1,6 @@
 """The card's sections about data: what was read, what was dropped on the way, what is in it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +24,18 @@ class SourceNames:
 
 def sources(evidence: Evidence) -> list[SourceNames]:
     """The sources the plan reads."""
-    directories = evidence.raw("run/plan.json", "/datasets") or {}
-    roots = {str(path): root for root, path in evidence.roots.items()}
+    addresses = evidence.raw("run/plan.json", "/datasets") or {}
+    roots = dataset_roots(addresses)
     return [
-        SourceNames(s["name"], s["source"], f"{roots[directories[s['name']]]}/manifest.json")
+        SourceNames(s["name"], s["source"], f"{roots[addresses[s['name']]]}/manifest.json")
         for s in evidence.raw("run/plan.json", "/plan/sources") or []
     ]
+
+
+def dataset_roots(addresses: Mapping[str, str]) -> dict[str, str]:
+    """What receipts call the datasets of a run: address -> `dataset`, `dataset2`, ..."""
+    distinct = dict.fromkeys(addresses.values())
+    return {a: "dataset" if n == 1 else f"dataset{n}" for n, a in enumerate(distinct, start=1)}
 
 
 def steps_done(evidence: Evidence) -> int:

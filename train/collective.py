@@ -19,6 +19,8 @@ class StepShare(NamedTuple):
     """Sum over micro-batches of their mean loss."""
     windows: npt.NDArray[np.int64]
     """Windows fed, per source."""
+    masked_targets: int
+    """Targets that did not count in the loss."""
     windows_digest: int
     tokens_digest: int
     stop: int
@@ -32,6 +34,7 @@ def add_up(share: StepShare, device: torch.device) -> StepShare:
         *_limbs(share.windows_digest),
         *_limbs(share.tokens_digest),
         share.stop,
+        share.masked_targets,
         *share.windows.tolist(),
     ]
     counts = torch.tensor(integers, dtype=torch.int64, device=device)
@@ -40,7 +43,8 @@ def add_up(share: StepShare, device: torch.device) -> StepShare:
     summed = counts.tolist()
     return StepShare(
         loss=loss.item(),
-        windows=np.array(summed[2 * _NUM_LIMBS + 1 :], dtype=np.int64),
+        windows=np.array(summed[2 * _NUM_LIMBS + 2 :], dtype=np.int64),
+        masked_targets=summed[2 * _NUM_LIMBS + 1],
         windows_digest=_number(summed[:_NUM_LIMBS]),
         tokens_digest=_number(summed[_NUM_LIMBS : 2 * _NUM_LIMBS]),
         stop=summed[2 * _NUM_LIMBS],

@@ -4,20 +4,21 @@ Slot of row i of micro-batch m on rank r: (m * world_size + r) * micro_batch + i
 batch is the same for any number of ranks and any micro-batch; only who computes a row differs.
 """
 
-import queue
-import threading
+import itertools
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from configs.train import LoaderConfig
+from shards.masking import DocumentMask, document_mask
 from shards.plan import Plan
 from shards.reader import TokenArray, TokenStream
 from train.zero import accumulation
-
-_AHEAD = 2  # steps that the reading thread is ahead of the model
 
 
 class Rows(NamedTuple):
@@ -29,10 +30,12 @@ class Rows(NamedTuple):
     """Window of that source: [micro_batch]."""
     tokens: TokenArray
     """Inputs and the last target: [micro_batch, seq_len + 1]."""
+    documents: DocumentMask | None
+    """Where the documents in them begin, if they are trained on apart."""
 
 
 class RankReader:
-    """The rows of one rank, step by step."""
+    """The rows of one rank, step by step; may be asked from several threads."""
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class RankReader:
 
         Args:
             plan: the plan of the run.
-            streams: one per source, in the plan's order.
+            streams: one per source, in the plan's order, all of one tokenizer.
             rank: this process, 0-based.
             world_size: processes in all.
             micro_batch: rows at once.
@@ -62,55 +65,49 @@ class RankReader:
         # axes: (micro-batches, ranks, rows)
         slots = np.arange(len(window)).reshape(count, self._world_size, self._micro_batch)
         mine = slots[:, self._rank]
-        return [self._rows(source[rows], window[rows]) for rows in mine]
+        seq_len = self._plan.seq_len_at(step)
+        return [self._rows(source[rows], window[rows], seq_len) for rows in mine]
 
-    def _rows(self, source: npt.NDArray[np.int32], window: npt.NDArray[np.int64]) -> Rows:
-        pieces = {int(number): np.flatnonzero(source == number) for number in np.unique(source)}
-        tokens = np.empty((len(window), self._plan.seq_len + 1), dtype=self._dtype)
-        for number, rows in pieces.items():
-            stream = self._streams[number]
-            tokens[rows] = stream.windows(window[rows], self._plan.seq_len, self._plan.rows)
-        return Rows(source, window, tokens)
-
-    @property
-    def _dtype(self) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
-        return self._streams[0].tokens(0, 0).dtype
+    def _rows(
+        self, source: npt.NDArray[np.int32], window: npt.NDArray[np.int64], seq_len: int
+    ) -> Rows:
+        plan, first = self._plan, self._streams[0]
+        tokens = np.empty((len(window), seq_len + 1), dtype=first.dtype)
+        for number, stream in enumerate(self._streams):
+            places = np.flatnonzero(source == number)
+            if len(places):
+                rows = map(tokens.__getitem__, places.tolist())
+                stream.fill(rows, window[places], seq_len, plan.rows)
+        documents = document_mask(tokens, first.eos_id) if plan.document_mask else None
+        return Rows(source, window, tokens, documents)
 
 
 @contextmanager
-def prefetched(reader: RankReader, first: int, last: int) -> Iterator[Iterator[list[Rows]]]:
-    """Yield an iterator over the batches of steps [first, last), read ahead by one thread."""
-    batches: queue.Queue[list[Rows] | BaseException] = queue.Queue(maxsize=_AHEAD)
-    stop = threading.Event()
+def prefetched(
+    reader: RankReader, first: int, last: int, loader: LoaderConfig
+) -> Iterator[Iterator[list[Rows]]]:
+    """Yield an iterator over the batches of steps [first, last), read ahead by threads.
 
-    def put(item: list[Rows] | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                return batches.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def run() -> None:
-        try:
-            for step in range(first, last):
-                if stop.is_set():
-                    return
-                put(reader.read(step))
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=run, name="data", daemon=True)
-    thread.start()
+    The order is that of the steps, whichever thread is done first; an error of a thread is raised
+    where its step's batch is asked for.
+    """
+    pool = ThreadPoolExecutor(loader.threads, thread_name_prefix="data")
+    steps = iter(range(first, last))
+    begun = itertools.islice(steps, loader.steps_ahead)
+    ahead = deque(pool.submit(reader.read, step) for step in begun)
     try:
-        yield _drain(batches, last - first)
+        yield _in_order(reader, pool, steps, ahead)
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
-def _drain(batches: "queue.Queue[list[Rows] | BaseException]", count: int) -> Iterator[list[Rows]]:
-    for _ in range(count):
-        item = batches.get()
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+def _in_order(
+    reader: RankReader,
+    pool: ThreadPoolExecutor,
+    steps: Iterator[int],
+    ahead: deque[Future[list[Rows]]],
+) -> Iterator[list[Rows]]:
+    while ahead:
+        batch = ahead.popleft().result()
+        ahead.extend(pool.submit(reader.read, step) for step in itertools.islice(steps, 1))
+        yield batch

@@ -69,11 +69,12 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
 
             # The proof first, then the metrics: both are cut back to the checkpoint on resume.
             line = _metrics_line(session, step, total.loss / session.world_size, lr, grad_norm)
-            targets = plan.batch_windows(step) * plan.seq_len
+            seq_len = plan.seq_len_at(step)
+            targets = plan.batch_windows(step) * seq_len
             speed = targets / step_s
             line |= {"tokens_per_s": speed, "step_s": step_s, "data_wait_s": data_wait_s}
             line |= {"memory_gib": memory_gib(engine.device), "skipped_steps": skipped}
-            line["mfu"] = mfu(speed / session.world_size, config.model, plan.seq_len, device)
+            line["mfu"] = mfu(speed / session.world_size, config.model, seq_len, device)
             if config.validation and _due(done, last_step, config.validation.every_steps):
                 line["val_loss"] = _validate(session)
             if session.rank == 0:

@@ -52,8 +52,25 @@ def rotate(x_BNTH: Tensor, cos_TP: Tensor, sin_TP: Tensor) -> Tensor:
     return torch.cat(turned, dim=-1).to(x_BNTH.dtype)
 
 
+def document_mask(cu_seqlens: Tensor, rows: int, num_positions: int) -> Tensor:
+    """What may attend to what within documents: bool [B, 1, T, T], causal.
+
+    Args:
+        cu_seqlens: int32 [num_documents + 1], where each document begins in the flattened rows,
+            and the end.
+        rows: B.
+        num_positions: T.
+    """
+    size = rows * num_positions
+    document_BT = torch.repeat_interleave(cu_seqlens.diff(), output_size=size).view(rows, -1)
+    causal_TT = torch.ones(
+        num_positions, num_positions, dtype=torch.bool, device=cu_seqlens.device
+    ).tril()
+    return (document_BT[:, None, :, None] == document_BT[:, None, None, :]) & causal_TT
+
+
 class Attention(nn.Module):
-    """Causal self-attention over the whole row; documents in a row see the ones before them."""
+    """Causal self-attention over the whole row, or within what a mask allows."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -66,13 +83,18 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.d_model, key_width, bias=False)
         self.o_proj = nn.Linear(query_width, config.d_model, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor) -> Tensor:
-        """Mix positions; x_BTD is already normalised."""
+    def forward(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, mask: Tensor | None) -> Tensor:
+        """Mix positions; x_BTD is already normalised, mask is bool [B, 1, T, T]."""
         q_BNTH = rotate(self._heads(self.q_proj(x_BTD)), cos_TP, sin_TP)
         k_BKTH = rotate(self._heads(self.k_proj(x_BTD)), cos_TP, sin_TP)
         v_BKTH = self._heads(self.v_proj(x_BTD))
         mixed_BNTH = F.scaled_dot_product_attention(
-            q_BNTH, k_BKTH, v_BKTH, is_causal=True, enable_gqa=self.grouped
+            q_BNTH,
+            k_BKTH,
+            v_BKTH,
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=self.grouped,
         )
         return self.o_proj(mixed_BNTH.transpose(1, 2).flatten(2))
 
@@ -107,9 +129,9 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
         self.ffn = FeedForward(config)
 
-    def forward(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, mask: Tensor | None) -> Tensor:
         """One layer of the residual stream."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TP, sin_TP)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TP, sin_TP, mask)
         return x_BTD + self.ffn(self.ffn_norm(x_BTD))
 
 
@@ -141,16 +163,23 @@ class Decoder(nn.Module):
             else:
                 nn.init.ones_(parameter)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits [B, T, V] of the token after each position; tokens_BT is int64 [B, T]."""
+    def forward(self, tokens_BT: Tensor, cu_seqlens: Tensor | None = None) -> Tensor:
+        """Logits [B, T, V] of the token after each position.
+
+        Args:
+            tokens_BT: int64 [B, T].
+            cu_seqlens: where documents begin, which then do not see each other (see
+                `document_mask`). Positions run on: rotary angles matter by their differences only.
+        """
         num_positions = tokens_BT.shape[1]
         assert num_positions <= self.config.max_seq_len, "row is longer than max_seq_len"
         tables = rope_tables(
             num_positions, self.config.head_dim, self.config.rope_theta, tokens_BT.device
         )
+        mask = None if cu_seqlens is None else document_mask(cu_seqlens, *tokens_BT.shape)
         x_BTD = self.embedding(tokens_BT)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, *tables)
+            x_BTD = layer(x_BTD, *tables, mask)
         x_BTD = self.norm(x_BTD)
         head_VD = self.embedding.weight if self.head is None else self.head.weight
         return F.linear(x_BTD, head_VD)

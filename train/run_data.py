@@ -1,8 +1,13 @@
 """What a RUN directory read: its plan and the datasets behind it, checked to be the same ones."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from shards.plan import Plan, load_plan
+from configs.terminal import console, human
+from shards.manifest import ShardFacts
+from shards.plan import Plan
+from shards.plan_file import load_plan
 from shards.reader import Dataset
 from train.errors import TrainError
 
@@ -12,23 +17,63 @@ def run_plan(run_dir: Path) -> Plan:
     return load_plan(run_dir / "plan.json")[0]
 
 
-def run_datasets(run_dir: Path) -> dict[str, Dataset]:
+def run_datasets(run_dir: Path, *, check: bool = False) -> dict[str, Dataset]:
     """The dataset of every source of the plan, by the source's name in the mixture.
+
+    Args:
+        run_dir: the RUN directory.
+        check: verify the checksum of every file when it is first read.
 
     Raises:
         TrainError: a dataset has moved, or is another one now.
     """
-    plan, directories = load_plan(run_dir / "plan.json")
-    opened: dict[Path, Dataset] = {}
+    plan, addresses = load_plan(run_dir / "plan.json")
+    opened: dict[str, Dataset] = {}
     found = {}
     for source in plan.sources:
-        path = directories[source.name]
-        dataset = opened.setdefault(path, Dataset.open(path))
+        address = addresses[source.name]
+        if address not in opened:
+            opened[address] = Dataset.open(address, check=check)
+        dataset = opened[address]
         if dataset.manifest.dataset_id != source.dataset_id:
             raise TrainError(
                 f"{run_dir}/plan.json: source {source.name} was trained on dataset "
-                f"{source.dataset_id}, but {path} is {dataset.manifest.dataset_id} now; "
+                f"{source.dataset_id}, but {address} is {dataset.manifest.dataset_id} now; "
                 "put the old dataset back, or train a new run"
             )
         found[source.name] = dataset
     return found
+
+
+def verify_shards(plan: Plan, datasets: Mapping[str, Dataset], heldout: str | None) -> None:
+    """Verify the checksums of all token files the run reads; called on all ranks.
+
+    The ranks of a machine, as the launcher numbers them, each take their share.
+
+    Args:
+        plan: the plan of the run.
+        datasets: of every source, by its name in the mixture.
+        heldout: the split that is measured during the run, if any.
+
+    Raises:
+        DatasetError: a file is missing or not what the manifest says; names it.
+    """
+    local_rank, local_size = (int(os.environ.get(k, d)) for k, d in _LOCAL.items())
+    used = [
+        (datasets[source.name], shard)
+        for source in plan.sources
+        for split in dict.fromkeys([source.split, heldout or source.split])
+        for shard in _shards(datasets[source.name], source.source, split)
+    ]
+    if local_rank == 0:
+        size = human(sum(shard.bytes for _, shard in used))
+        console.print(f"verifying the checksums of {len(used)} shards, {size} bytes")
+    for dataset, shard in used[local_rank::local_size]:
+        dataset.files.check(shard.path)
+
+
+_LOCAL = {"LOCAL_RANK": "0", "LOCAL_SIZE": "1"}  # set by DeepSpeed's launcher
+
+
+def _shards(dataset: Dataset, source: str, split: str) -> tuple[ShardFacts, ...]:
+    return dataset.stream(source, split).facts.shards

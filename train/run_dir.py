@@ -19,10 +19,13 @@ import yaml
 from configs.loading import load
 from configs.train import TrainConfig
 from shards.atomic import write_text_atomic
-from shards.plan import Plan, load_plan, save_plan
+from shards.plan import Plan
+from shards.plan_file import Earlier, earlier_plans, load_plan, save_plan
 from shards.reader import Dataset
+from shards.remote import absolute
 from train.errors import TrainError
 from train.planning import build_plan, open_datasets
+from train.same_run import differences
 from train.schedule import check_schedule
 from train.zero import accumulation, refuse_unsound
 
@@ -30,9 +33,6 @@ CONFIG_NAME = "config.yaml"
 PLAN_NAME = "plan.json"
 RESTARTS_NAME = "restarts.jsonl"
 STOP_NAME = "stop-requested"
-
-# Settings that change where or how often something happens, never what is computed.
-_FREE = ("name", "micro_batch", "checkpoint", "validation", "loader", "launch")
 
 
 def plan_run(config: TrainConfig, *, may_be_declared: bool = False) -> Plan:
@@ -68,11 +68,13 @@ def check_ranks(config: TrainConfig, plan: Plan, world_size: int) -> None:
 
 def _check_model(config: TrainConfig, datasets: dict[str, Dataset]) -> None:
     model = config.model
-    if config.data.seq_len > model.max_seq_len:
-        raise TrainError(
-            f"data.seq_len = {config.data.seq_len} is longer than model.max_seq_len = "
-            f"{model.max_seq_len}; raise the model's or shorten the windows"
-        )
+    for phase in config.data.phases:
+        seq_len = phase.seq_len or config.data.seq_len
+        if seq_len > model.max_seq_len:
+            raise TrainError(
+                f"phase '{phase.name}': data.seq_len = {seq_len} is longer than model.max_seq_len "
+                f"= {model.max_seq_len}; raise the model's or shorten the windows"
+            )
     tokenizers = {name: dataset.manifest.tokenizer for name, dataset in datasets.items()}
     if len({tokenizer.blake3 for tokenizer in tokenizers.values()}) > 1:
         raise TrainError(
@@ -88,15 +90,15 @@ def _check_model(config: TrainConfig, datasets: dict[str, Dataset]) -> None:
 
 
 def prepare(run_dir: Path, config: TrainConfig, plan: Plan) -> None:
-    """Create the RUN directory, or check that it holds this very run.
+    """Create the RUN directory, or check that it holds this very run, but for appended phases.
 
     Raises:
         TrainError: it holds another run; says what differs.
     """
-    if (run_dir / CONFIG_NAME).exists():
-        _check_same(run_dir, config, plan)
+    exists = (run_dir / CONFIG_NAME).exists()
+    earlier = _goes_on(run_dir, config, plan) if exists else ()
     run_dir.mkdir(parents=True, exist_ok=True)
-    save_plan(plan, _dataset_paths(config), run_dir / PLAN_NAME)
+    save_plan(plan, _dataset_paths(config), run_dir / PLAN_NAME, earlier)
     write_text_atomic(run_dir / CONFIG_NAME, config_yaml(config))
 
 
@@ -111,38 +113,27 @@ def read_config(run_dir: Path) -> TrainConfig:
 
 
 def _dataset_paths(config: TrainConfig) -> dict[str, str]:
-    return {name: str(Path(ref.dataset).resolve()) for name, ref in config.data.sources.items()}
+    return {name: absolute(ref.dataset) for name, ref in config.data.sources.items()}
 
 
-def _check_same(run_dir: Path, config: TrainConfig, plan: Plan) -> None:
-    differences = _differences(_meaning(read_config(run_dir)), _meaning(config))
-    if (run_dir / PLAN_NAME).exists():
-        old, _ = load_plan(run_dir / PLAN_NAME)
-        if old.plan_id != plan.plan_id and not differences:
-            differences = _differences(old.to_json(), plan.to_json())
-    if differences:
+def _goes_on(run_dir: Path, config: TrainConfig, plan: Plan) -> tuple[Earlier, ...]:
+    """Check that the config goes on with this run; returns the plans it had before."""
+    path = run_dir / PLAN_NAME
+    old = load_plan(path)[0] if path.exists() else None
+    lines = differences(read_config(run_dir), config, old, plan)
+    if lines:
         raise TrainError(
             f"{run_dir} holds another run; resuming it with this config would mix two. "
-            "It has / the config has:\n" + "\n".join(f"  {line}" for line in differences) + "\n"
-            "Set these back to resume, or choose another output with -o"
+            "It has / the config has:\n" + "\n".join(f"  {line}" for line in lines) + "\n"
+            "Set these back to resume, or choose another output with -o. What may change is the "
+            "plan, by phases after the old ones, and sources of theirs after the old ones"
         )
-
-
-def _meaning(config: TrainConfig) -> dict[str, Any]:
-    values = config.model_dump(mode="json", exclude=set(_FREE))
-    for source in values["data"]["sources"].values():
-        del source["dataset"]  # a path; the plan holds the dataset's id
-    return values
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = list(dict.fromkeys([*old, *new]))
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}")]
-    if isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [d for i, (a, b) in pairs for d in _differences(a, b, f"{where}.{i}")]
-    return [] if old == new else [f"{where.lstrip('.')}: {old} / {new}"]
+    if old is None:
+        return ()
+    before = earlier_plans(path)
+    if old.plan_id == plan.plan_id:
+        return before
+    return (*before, Earlier(old.plan_id, len(old.phases), len(old.sources)))
 
 
 @contextmanager

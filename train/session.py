@@ -1,6 +1,7 @@
 """Everything a rank holds while it trains: config, plan, data, engine; and how that is set up."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from configs.train import EngineConfig, TrainConfig
 from shards.atomic import write_json_atomic
 from shards.ledger import Ledger, read_ledger
 from shards.plan import Plan
+from shards.plan_file import earlier_plans
 from shards.reader import TokenStream
 from train.checkpoint import checkpoint_path, latest_checkpoint, read_state, sweep
 from train.data import RankReader
@@ -22,7 +24,7 @@ from train.metrics import MetricsLog
 from train.model import Decoder
 from train.optimizer import build_optimizer
 from train.owners import build_owned_optimizer
-from train.run_data import run_datasets, run_plan
+from train.run_data import run_datasets, run_plan, verify_shards
 from train.run_dir import note_restart, read_config
 from train.state import load_state
 from train.validation import open_streams
@@ -52,9 +54,11 @@ def open_session(run_dir: Path) -> Session:
     config, plan = read_config(run_dir), run_plan(run_dir)
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     engine, optimizer = _build_engine(config, plan.batch_windows(0), world_size)
-    datasets = run_datasets(run_dir)
+    datasets = run_datasets(run_dir, check=config.loader.verify == "lazy")
     names = {source.name: source.source for source in plan.sources}
     heldout = config.validation and open_streams(datasets, names, config.validation.split)
+    if config.loader.verify == "start":
+        verify_shards(plan, datasets, config.validation.split if config.validation else None)
     streams = [datasets[s.name].stream(s.source, s.split) for s in plan.sources]
     reader = RankReader(
         plan, streams, rank=rank, world_size=world_size, micro_batch=config.micro_batch
@@ -109,7 +113,7 @@ def _resume(session: Session) -> Session:
     if step:
         folder = checkpoint_path(session.run_dir, step)
         state = read_state(folder)
-        check_state(folder, state, session.plan, session.config.engine)
+        check_state(folder, state, known_plans(session), session.config.engine)
         load_state(
             session.engine,
             folder,
@@ -118,7 +122,7 @@ def _resume(session: Session) -> Session:
             zero_stage=deepspeed_stage(session.config),
         )
     if session.rank == 0:
-        _cut_back(session.run_dir, step, session.world_size)
+        _cut_back(session, step, state.get("plan_id"))
     torch.distributed.barrier()
     return replace(session, first_step=step, skipped_steps=state["skipped_steps"])
 
@@ -134,15 +138,29 @@ def _agree_on_step(session: Session) -> int:
     return int(found.item())
 
 
-def check_state(folder: Path, state: dict[str, Any], plan: Plan, engine: EngineConfig) -> None:
+def known_plans(session: Session) -> list[str]:
+    """Ids of the plan and of those it grew from, the present one first."""
+    earlier = earlier_plans(session.run_dir / "plan.json")
+    return [session.plan.plan_id, *(old.plan_id for old in reversed(earlier))]
+
+
+def check_state(
+    folder: Path, state: dict[str, Any], plan_ids: Sequence[str], engine: EngineConfig
+) -> None:
     """Refuse a checkpoint of another plan or of another kind of engine.
+
+    Args:
+        folder: the checkpoint.
+        state: its state.json.
+        plan_ids: of the run's plan and of those it grew from.
+        engine: of the run.
 
     Raises:
         TrainError: which of the two, and the way out.
     """
-    if state["plan_id"] != plan.plan_id:
+    if state["plan_id"] not in plan_ids:
         raise TrainError(
-            f"{folder}: written under plan {state['plan_id']}, the run has {plan.plan_id}; "
+            f"{folder}: written under plan {state['plan_id']}, the run has {plan_ids[0]}; "
             "put the old plan.json back or start a new run"
         )
     if state["zero_stage"] != engine.zero_stage:
@@ -152,8 +170,15 @@ def check_state(folder: Path, state: dict[str, Any], plan: Plan, engine: EngineC
         )
 
 
-def _cut_back(run_dir: Path, step: int, world_size: int) -> None:
-    """Drop the ledger and metrics of steps that the checkpoint does not hold, and note it."""
+def _cut_back(session: Session, step: int, trained_under: str | None) -> None:
+    """Drop the ledger and metrics of steps that the checkpoint does not hold, and note it.
+
+    Args:
+        session: rank 0.
+        step: steps that the checkpoint holds.
+        trained_under: the plan it was written under; the present one may have further phases.
+    """
+    run_dir, plan_id = session.run_dir, session.plan.plan_id
     discarded = Ledger(run_dir).truncate(step)
     MetricsLog(run_dir).truncate(step)
     if step:
@@ -164,7 +189,11 @@ def _cut_back(run_dir: Path, step: int, world_size: int) -> None:
                 "entries before it; restore ledger.jsonl or start a new run"
             )
     if step or discarded:
-        line = {"resumed_at": step, "discarded_steps": discarded, "world_size": world_size}
+        line: dict[str, Any] = {"resumed_at": step, "discarded_steps": discarded}
+        line |= {"world_size": session.world_size, "plan_id": plan_id}
+        if trained_under not in (None, plan_id):
+            line["appended_to"] = trained_under
+            console.print(f"the plan has grown from {trained_under} to {plan_id}, at its end")
         note_restart(run_dir, line)
         source = f"resuming from the checkpoint after step {step}" if step else "starting over"
         console.print(source + (f", {discarded} steps are done again" if discarded else ""))

@@ -1,0 +1,37 @@
+"""Documents apart: where they begin in a batch, and which targets count; from the tokens alone.
+
+Every document ends with EOS, so the next one begins behind it. What a row begins with is the rest
+of a document cut by the window's border, and begins anew too. The target that follows an EOS is
+another document's first token, which nothing in sight foretells: it does not count in the loss
+(as with Megatron's `eod_mask_loss`; OLMo-core lets it count).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.reader import TokenArray
+
+
+class DocumentMask(NamedTuple):
+    """The documents of a batch of windows."""
+
+    cu_seqlens: npt.NDArray[np.int32]
+    """Where each begins in the flattened inputs [n * seq_len], and the end: [num_documents + 1];
+    the form that variable-length attention kernels take."""
+    counted: npt.NDArray[np.bool_]
+    """Which targets count in the loss: [n, seq_len]."""
+
+    @property
+    def masked_targets(self) -> int:
+        """Targets that do not count."""
+        return self.counted.size - int(np.count_nonzero(self.counted))
+
+
+def document_mask(tokens: TokenArray, eos_id: int) -> DocumentMask:
+    """Find the documents in windows: [n, seq_len + 1], inputs and the last target."""
+    counted = tokens[:, :-1] != eos_id
+    begins = np.flatnonzero(~counted) + 1
+    rows = np.arange(0, counted.size + 1, max(counted.shape[1], 1))
+    return DocumentMask(np.union1d(rows, begins).astype(np.int32), counted)
