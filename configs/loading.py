@@ -1,7 +1,8 @@
 """Read a YAML file into a typed configuration, or say everything that is wrong with it.
 
 Refused together, with the file, the key and the nearest valid key: unknown keys, keys given
-twice, wrong types, impossible values. Overrides are `a.b=value`, the value being YAML.
+twice, wrong types, impossible values. Overrides are `a.b=value`, the value being YAML. A file that
+says `extends: FILE` begins as that one, sections merged key by key, lists and values replaced.
 """
 
 import difflib
@@ -45,7 +46,7 @@ def load(path: Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
     Raises:
         ConfigError: the file is missing or any part of it is wrong; lists every mistake.
     """
-    values = _read_mapping(path)
+    values = _extended(path, ())
     for override in overrides:
         _apply(values, override)
     try:
@@ -65,6 +66,31 @@ def _root_causes(error: ValidationError) -> list[Any]:
         if item["type"] != "too_short"
         or not any(loc[: len(item["loc"])] == item["loc"] != loc for loc in inner)
     ]
+
+
+def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
+    """The values of a file on top of those of the file it extends.
+
+    Args:
+        path: the file.
+        extending: the files that led to it.
+    """
+    if path.resolve() in extending:
+        raise ConfigError(f"{path}: extends itself; take one `extends` out")
+    values = _read_mapping(path)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends: give the path of one file, relative to this one")
+    return _merged(_extended(path.parent / base, (*extending, path.resolve())), values)
+
+
+def _merged(base: Any, values: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(values, dict)):
+        return values
+    new = {key: _merged(base.get(key), value) for key, value in values.items()}
+    return base | new
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

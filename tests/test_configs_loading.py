@@ -77,3 +77,24 @@ def test_bad_overrides_and_missing_files(tmp_path: Path) -> None:
         load(tmp_path / "missing.yaml", MixtureConfig)
     with pytest.raises(ConfigError, match="'x' is not a section"):
         load(written(tmp_path, GOOD), MixtureConfig, ["seq_len.x.y=1"])
+
+
+def test_a_file_extends_another_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(GOOD)
+    text = "extends: base.yaml\nseed: 3\nsources: {docs: {dataset: data/two}}\n"
+    config = load(written(tmp_path, text), MixtureConfig, ["sources.web.split=val"])
+    assert (config.seed, config.seq_len, config.sources["web"].split) == (3, 256, "val")
+    assert {name: source.dataset for name, source in config.sources.items()} == {
+        "web": "data/one",
+        "docs": "data/two",
+    }
+
+
+def test_a_file_that_extends_itself_or_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("extends: config.yaml\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        load(written(tmp_path, "extends: other.yaml\n"), MixtureConfig)
+    with pytest.raises(ConfigError, match=r"missing\.yaml: no such file"):
+        load(written(tmp_path, "extends: missing.yaml\n"), MixtureConfig)
+    with pytest.raises(ConfigError, match="give the path of one file"):
+        load(written(tmp_path, "extends: [a.yaml]\n"), MixtureConfig)
