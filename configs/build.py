@@ -6,24 +6,27 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from configs.base import Section
+from configs.executor import ExecutorConfig
 from configs.presets import with_presets
 
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
 """A source's name: it becomes a directory of the dataset."""
+RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
+"""A repository of the hub, as `owner/name`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Profile = Literal["web", "crawl", "c4", "edu", "encyclopedia", "books", "docs", "math", "none"]
 """A named set of filter rules; `docs/filters.md` says what each one drops, and why."""
-
 Edit = Literal["c4_lines", "pii"]
 """A rule that edits text: take out lines as C4 did; replace mail and public IPv4 addresses."""
+
 
 class _Source(Section):
     licence: str
     """Licence of the text, as SPDX names where they exist."""
     profile: Profile = "none"
-
     edits: tuple[Edit, ...] | None = None
     """Rules that edit the text, in whatever order; None takes those of the profile, `[]` none."""
+
 
 class WheelFile(Section):
     """One text file inside a wheel."""
@@ -134,8 +137,7 @@ class HubSource(_Rows):
     """Files of a dataset repository on the Hugging Face Hub, downloaded once and then local."""
 
     kind: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$")]
-    """The repository, as `owner/name`."""
+    repo: RepoName
     revision: Annotated[str, Field(min_length=1)] = "main"
     """Branch, tag or commit; the build writes down which commit that is, and stays with it."""
     files: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -174,6 +176,9 @@ class DedupConfig(Section):
     priority: tuple[SourceName, ...] = ()
     """Sources in the order in which they keep the copy; the ones not named follow in the order
     of `sources`."""
+    memory_mb: Annotated[int, Field(ge=512, exclude=True)] = 1024
+    """Memory of a process in megabytes; more means fewer passes over the files, never another
+    result. What is mapped from files is not counted: the system takes it back at will."""
 
 
 class SplitConfig(Section):
@@ -188,17 +193,30 @@ class TokenizerConfig(Section):
     """A byte-level BPE trained on the train split, or a given `tokenizer.json`."""
 
     file: Path | None = None
-    """A `tokenizer.json` to use as it is; None trains one."""
+    """A `tokenizer.json` to use as it is; without `file` and `repo`, one is trained."""
+    repo: RepoName | None = None
+    """A model repository of the Hugging Face Hub whose `tokenizer.json` is used."""
+    revision: Annotated[str, Field(min_length=1)] = "main"
+    """Its branch, tag or commit; the build writes down which commit that is, and stays with it."""
     vocab_size: Annotated[int, Field(ge=257, le=1 << 20)] = 8192
     """Entries of a trained tokenizer, its 256 bytes and EOS included; a little text may not
     fill them."""
     min_frequency: Annotated[int, Field(ge=1)] = 2
+    train_characters: Annotated[int, Field(ge=1)] = 1_000_000_000
+    """About how many characters a tokenizer is trained on at most: where the training text has
+    more, a share of the documents of every source, chosen by their content."""
     eos_token: Annotated[str, Field(min_length=1)] = "<|endoftext|>"
     """Ends every document; must be in a given tokenizer."""
     bos_token: Annotated[str, Field(min_length=1)] | None = None
     """Begins every document where it is given; must be in a given tokenizer."""
     encoder: Literal["auto", "tokenizers"] = "auto"
     """`auto` encodes with fastokens where its ids equal those of `tokenizers` in a check."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TokenizerConfig":
+        if self.file is not None and self.repo is not None:
+            raise ValueError("'file' and 'repo' both name a tokenizer; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _ends_differ(self) -> "TokenizerConfig":
@@ -232,6 +250,8 @@ class BuildConfig(Section):
     split: SplitConfig = SplitConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()
+    executor: Annotated[ExecutorConfig, Field(exclude=True)] = ExecutorConfig()
+    """Where it runs; no part of what the dataset is, so not in its manifest."""
 
     @field_validator("sources", mode="before")
     @classmethod

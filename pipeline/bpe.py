@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
+import polars as pl
 import pyarrow.parquet as pq
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
@@ -14,12 +16,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from configs.build import SplitConfig, TokenizerConfig
 from pipeline.decisions import Decisions, Fate
-from pipeline.encoders import Encoded
+from pipeline.encoders import BATCH_DOCUMENTS, Encoded
 from pipeline.errors import BuildError
-from shards.atomic import atomic_write
+from shards.atomic import atomic_write, write_json_atomic
 from shards.writer import Tokens, token_dtype
 
 TOKENIZER = "tokenizer.json"
+TRAINED_ON = "trained_on.json"
+"""What a tokenizer was trained on; beside it, where it was trained."""
 
 
 class MakeTokenizer(PipelineStep):
@@ -29,7 +33,8 @@ class MakeTokenizer(PipelineStep):
         inputs: (source, documents file) in reading order.
         duplicates: what the deduplication stage decided.
         split: how validation documents, which are not trained on, are chosen.
-        config: size of the vocabulary, or the file to use.
+        config: size of the vocabulary.
+        given: the file to use, where none is trained.
         folder: where to write.
     """
 
@@ -42,38 +47,78 @@ class MakeTokenizer(PipelineStep):
         duplicates: Path,
         split: SplitConfig,
         config: TokenizerConfig,
+        given: Path | None,
         folder: Path,
     ) -> None:
         super().__init__()
         self.inputs, self.duplicates, self.split = inputs, duplicates, split
-        self.config, self.folder = config, folder
+        self.config, self.given, self.folder = config, given, folder
 
     def run(
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
         """Write the tokenizer; yields nothing."""
-        if self.config.file is None:
-            content = train(self._texts(), self.config).to_str(pretty=True).encode("utf-8")
+        if self.given is None:
+            sample = Sample(self.inputs, self.duplicates, self.split, self.config.train_characters)
+            content = train(sample.texts(), self.config).to_str(pretty=True).encode("utf-8")
+            write_json_atomic(self.folder / TRAINED_ON, sample.facts)
         else:
-            content = self.config.file.read_bytes()
+            content = self.given.read_bytes()
         with atomic_write(self.folder / TOKENIZER) as file:
             file.write(content)
         yield from ()
 
-    def _texts(self) -> Iterator[list[str]]:
+
+class Sample:
+    """The training documents that a tokenizer is trained on: all, or a share of every source.
+
+    A document is in the sample by its content hash, so neither order nor files matter.
+
+    Args:
+        inputs: (source, documents file) in reading order.
+        duplicates: what the deduplication stage decided.
+        split: how validation documents are chosen.
+        most: about so many characters at most.
+
+    Attributes:
+        facts: JSON, complete once all texts were taken: the share, and what was taken.
+    """
+
+    def __init__(
+        self, inputs: list[tuple[str, Path]], duplicates: Path, split: SplitConfig, most: int
+    ) -> None:
+        self._inputs, self._duplicates, self._split = inputs, duplicates, split
+        there = pl.scan_parquet([path for _, path in inputs]).select(pl.col("characters").sum())
+        share = min(1.0, most / max(1, there.collect().item()))
+        self._limit = int(share * 2**64)
+        self.facts: dict[str, Any] = {"share": share, "documents": 0, "characters": 0}
+
+    def texts(self) -> Iterator[list[str]]:
+        """The documents' texts in reading order, some at a time."""
         by_source: dict[str, Decisions] = {}
-        for source, path in self.inputs:
+        for source, path in self._inputs:
             if source not in by_source:
-                by_source[source] = Decisions(self.duplicates, source, self.split)
-            yield from _train_texts(path, by_source[source])
+                by_source[source] = Decisions(self._duplicates, source, self._split)
+            yield from self._of_file(path, by_source[source])
 
+    def _of_file(self, path: Path, decisions: Decisions) -> Iterator[list[str]]:
+        wanted = Fate("pack", "train")
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(
+                BATCH_DOCUMENTS, columns=["doc_id", "content_hash", "text"]
+            ):
+                pairs = zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True)
+                texts = [
+                    batch["text"][row].as_py()
+                    for row, (key, digest) in enumerate(pairs)
+                    if self._is_in(digest) and decisions.fate(key, digest) == wanted
+                ]
+                self.facts["documents"] += len(texts)
+                self.facts["characters"] += sum(map(len, texts))
+                yield texts
 
-def _train_texts(path: Path, decisions: Decisions) -> Iterator[list[str]]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(1000, columns=["doc_id", "text", "content_hash"]):
-            rows = zip(*(batch.column(i).to_pylist() for i in range(3)), strict=True)
-            wanted = Fate("pack", "train")
-            yield [text for key, text, digest in rows if decisions.fate(key, digest) == wanted]
+    def _is_in(self, content_hash: bytes) -> bool:
+        return int.from_bytes(content_hash[8:16], "little") < self._limit
 
 
 def train(batches: Iterator[list[str]], config: TokenizerConfig) -> Tokenizer:
@@ -139,19 +184,45 @@ def document_ends(path: Path, config: TokenizerConfig) -> DocumentEnds:
     """What the tokenizer and its configuration say of the ends of documents.
 
     Raises:
-        BuildError: the file is no tokenizer.json, or does not know the tokens.
+        BuildError: the tokenizer does not know the tokens.
     """
-    tokenizer = load_tokenizer(path)
+    ids = vocabulary(path)  # from the file: `tokenizers` would take three times as long
     bos_id = None
     if config.bos_token is not None:
-        bos_id = _token_id(tokenizer, path, config.bos_token, "bos_token")
-    eos_id = _token_id(tokenizer, path, config.eos_token, "eos_token")
-    return DocumentEnds(bos_id, eos_id, token_dtype(num_ids(tokenizer)))
+        bos_id = _token_id(ids, path, config.bos_token, "bos_token")
+    eos_id = _token_id(ids, path, config.eos_token, "eos_token")
+    return DocumentEnds(bos_id, eos_id, token_dtype(num_ids(ids)))
 
 
-def num_ids(tokenizer: Tokenizer) -> int:
+def vocabulary(path: Path) -> dict[str, int]:
+    """The id of every token of a tokenizer.json, added tokens too.
+
+    Raises:
+        BuildError: the file has none.
+    """
+    try:
+        values = orjson.loads(path.read_bytes())
+        return model_tokens(values) | added_tokens(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BuildError(f"{path}: not a tokenizer.json: {error!r}") from None
+
+
+def model_tokens(values: dict[str, Any]) -> dict[str, int]:
+    """The tokens of the model in a tokenizer.json, to their ids."""
+    tokens = values["model"]["vocab"]
+    if isinstance(tokens, list):  # Unigram: pairs of token and score
+        return {token: i for i, (token, _) in enumerate(tokens)}
+    return dict(tokens)
+
+
+def added_tokens(values: dict[str, Any]) -> dict[str, int]:
+    """The added tokens in a tokenizer.json, to their ids."""
+    return {token["content"]: token["id"] for token in values["added_tokens"]}
+
+
+def num_ids(ids: dict[str, int]) -> int:
     """Entries of the vocabulary, or one more than the highest id where some are left out."""
-    return 1 + max(tokenizer.get_vocab().values())
+    return 1 + max(ids.values())
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -166,8 +237,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise BuildError(f"{path}: not a tokenizer.json that `tokenizers` reads: {error}") from None
 
 
-def _token_id(tokenizer: Tokenizer, path: Path, token: str, key: str) -> int:
-    found = tokenizer.token_to_id(token)
-    if found is None:
+def _token_id(ids: dict[str, int], path: Path, token: str, key: str) -> int:
+    if token not in ids:
         raise BuildError(f"{path} has no token '{token}'; set `tokenizer.{key}` to one it has")
-    return int(found)
+    return ids[token]

@@ -17,21 +17,25 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from configs.build import BuildConfig, HubSource
+from configs.executor import ExecutorConfig
 from configs.terminal import console
 from pipeline import bpe, funnel, hub
 from pipeline.documents import task_file
 from pipeline.errors import BuildError
-from pipeline.executor import worker_pool
 from pipeline.filters import edits_of
+from pipeline.given_tokenizer import given_tokenizer, keep_pin
 from pipeline.lock import locked
 from pipeline.packing import read_packed
 from pipeline.plan import DATASET, Plan, Planner
+from pipeline.roundtrip import RoundTrip
+from pipeline.runner import stage_runner
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
-from pipeline.tokenizing import ENCODER, edits_file
+from pipeline.tokenizing import edits_file
 from shards.atomic import atomic_write, sync, write_json_atomic
 from shards.manifest import (
     MANIFEST_NAME,
     Manifest,
+    RoundTripFacts,
     SourceFacts,
     TokenizerFacts,
     load_manifest,
@@ -53,25 +57,28 @@ class Built(NamedTuple):
 
 
 def build(
-    config: BuildConfig, output: Path, workers: int = 1, dry_run: bool = False
+    config: BuildConfig, output: Path, workers: int | None = 1, dry_run: bool = False
 ) -> Built | None:
     """Build the dataset, or finish the build that an earlier run began.
 
     Args:
         config: what to build.
         output: the dataset's directory; `<output>.work` gets the intermediate files.
-        workers: processes; they change the time it takes, never a byte.
+        workers: most tasks at a time, None for as many as there is room for; they change the
+            time it takes, never a byte.
         dry_run: only say what would be done; returns None.
 
     Raises:
         BuildError: something about configuration, input or directories is in the way.
     """
-    work = output.with_name(f"{output.name}.work")
+    work = Path(os.path.abspath(output)).with_name(f"{output.name}.work")  # for other machines
     with _explained(work), nullcontext() if dry_run else locked(work):
         sources = _resolved(config, output, work)
+        given = given_tokenizer(config.tokenizer, output, work)
         if not dry_run:
             _keep_pins(sources, work)
-        planner = Planner(config, sources, work)
+            keep_pin(config.tokenizer, given, work)
+        planner = Planner(config, sources, given, work)
         plan = planner.plan()
         finished = _finished(output, planner)
         if finished is not None:
@@ -80,9 +87,12 @@ def build(
         _announce(plan, sources)
         if dry_run:
             return None
-        times = _run(plan, workers)
+        if given is not None and plan.tokenizer.facts() is None:
+            given.bring()
+        times = _run(plan, config.executor, workers)
         manifest = _publish(plan, planner, output)
-        write_json_atomic(work / _LOG, {"seconds": times, "workers": workers})
+        log = {"seconds": times, "executor": config.executor.kind, "workers": workers}
+        write_json_atomic(work / _LOG, log)
         return Built(output, manifest, reused=False)
 
 
@@ -125,13 +135,13 @@ def _announce(plan: Plan, sources: dict[str, ResolvedSource]) -> None:
         console.print(f"{label}: {', '.join(names)}")
 
 
-def _run(plan: Plan, workers: int) -> dict[str, float]:
+def _run(plan: Plan, executor: ExecutorConfig, workers: int | None) -> dict[str, float]:
     """Run all stages; returns the seconds of each."""
     times = {}
-    with worker_pool(workers) as pool:
+    with stage_runner(executor, workers) as runner:
         for stage in plan.stages():
             start = time.monotonic()
-            stage.run(pool)
+            stage.run(runner)
             times[stage.name] = round(time.monotonic() - start, 2)
     return times
 
@@ -154,7 +164,7 @@ def _manifest(plan: Plan, planner: Planner) -> Manifest:
     return Manifest(
         name=config.name,
         config=_config_json(config),
-        tokenizer=_tokenizer_facts(plan, config),
+        tokenizer=_tokenizer_facts(plan, planner),
         sources={name: _source_facts(name, plan, planner) for name in planner.sources},
         dedup=json.loads((plan.dedup.directory / "facts.json").read_text(encoding="utf-8")),
         versions=planner.versions,
@@ -166,15 +176,19 @@ def _config_json(config: BuildConfig) -> dict[str, Any]:
     return values
 
 
-def _tokenizer_facts(plan: Plan, config: BuildConfig) -> TokenizerFacts:
+def _tokenizer_facts(plan: Plan, planner: Planner) -> TokenizerFacts:
+    config = planner.config
     facts = plan.tokenizer.facts() or {}
-    encoder = json.loads((plan.encoder.directory / ENCODER).read_text(encoding="utf-8"))
+    encoder, encoded = plan.encoder.facts() or {}, plan.encode.facts() or {}
+    round_trip = RoundTrip(plan.tokenizer.directory / bpe.TOKENIZER)
     return TokenizerFacts(
         **facts,
+        pin=planner.given and planner.given.identity,
         eos_token=config.tokenizer.eos_token,
         dtype="uint16" if token_dtype(facts["vocab_size"]).itemsize == 2 else "uint32",
         encoder=encoder["encoder"],
         encoder_check=encoder["check"],
+        round_trip=RoundTripFacts(why_not=round_trip.why_not, **encoded["round_trip"]),
     )
 
 
@@ -235,6 +249,7 @@ def _differences(manifest: Manifest, planner: Planner) -> list[str]:
     wanted = {name: source.pin for name, source in planner.sources.items()}
     same = {
         "configuration": manifest.config == _config_json(planner.config),
+        "tokenizer": manifest.tokenizer.pin == (planner.given and planner.given.identity),
         "input files": pins == json.loads(json.dumps(wanted)),
         "package versions": manifest.versions == planner.versions,
     }

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from configs.executor import Kind
+
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
@@ -25,24 +27,35 @@ def build(
         typer.Option("-o", "--output", help="the dataset's directory [default: datasets/<name>]"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="processes [default: one a core]")
+        int | None,
+        typer.Option(
+            min=1, help="most tasks at a time [default: one a core; on a cluster, its own]"
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+    executor: Annotated[
+        Kind | None, typer.Option(help="where tasks run [default: `executor.kind` of CONFIG]")
+    ] = None,
     upload: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="also copy the dataset there, as `s3://bucket/name`"),
     ] = None,
 ) -> None:
     """Build a dataset from text: read, filter, deduplicate, tokenize, pack. Resumes by itself."""
+    from pipeline import cores
+
+    if not dry_run:
+        cores.prepare(workers or len(os.sched_getaffinity(0)))  # before the imports that follow
     from configs.build import BuildConfig
     from configs.loading import load
     from pipeline.build import build as run
     from pipeline.build import report
     from pipeline.upload import upload as send
 
-    settings = load(config, BuildConfig, overrides or [])
+    chosen = [] if executor is None else [f"executor.kind={executor}"]
+    settings = load(config, BuildConfig, [*(overrides or []), *chosen])
     target = output or Path("datasets") / settings.name
-    built = run(settings, target, workers or len(os.sched_getaffinity(0)), dry_run)
+    built = run(settings, target, workers, dry_run)
     if built is not None:
         report(built)
         if upload is not None:

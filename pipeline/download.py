@@ -9,9 +9,7 @@ import errno
 import fcntl
 import hashlib
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +20,13 @@ from datatrove.pipeline.base import PipelineStep
 from huggingface_hub import hf_hub_url
 from huggingface_hub.file_download import http_get
 
-from configs.terminal import Advance, human, progress
+from configs.terminal import human, progress
 from pipeline.errors import BuildError
-from pipeline.executor import StageExecutor, worker_pool
+from pipeline.executor import LocalRunner, Runner, worker_pool
 from pipeline.hub import HubFile
 from pipeline.hub_http import Incomplete, explained, headers, patiently
 from pipeline.stages import LOGS, Stage
+from pipeline.task_report import told, watching
 from shards.atomic import sync, write_json_atomic
 from shards.cache import cache_directory
 
@@ -63,7 +62,7 @@ def fetch(file: HubFile) -> None:
     Raises:
         BuildError: it cannot be had, or is not what the hub says it is.
     """
-    with explained(file.repo, file.commit), _space_explained(), _alone(file.local):
+    with explained(file.repo, file.commit, file.kind), _space_explained(), _alone(file.local):
         if file.local.exists() and _is_right(file, file.local):
             return
         part = part_of(file.local)
@@ -113,7 +112,7 @@ def _receive(file: HubFile, part: Path) -> None:
     if _size(part) > file.size:
         part.unlink()
     url = hf_hub_url(
-        file.repo, file.path, repo_type="dataset", revision=file.commit, endpoint=file.endpoint
+        file.repo, file.path, repo_type=file.kind, revision=file.commit, endpoint=file.endpoint
     )
     with part.open("ab") as out:
         try:
@@ -164,47 +163,28 @@ class DownloadStage(Stage):
     def _missing(self) -> list[int]:
         return [rank for rank, file in enumerate(self.files) if _size(file.local) != file.size]
 
-    def _run_tasks(self, pool: ProcessPoolExecutor | None) -> None:
-        missing = self._missing()
+    def _run_tasks(self, runner: Runner) -> None:
+        """Fetch on this machine, whatever runs the other stages: nodes may have no network."""
+        logs, missing = self.directory / LOGS, self._missing()
         for rank in missing:  # done once, but the cache was deleted since
-            (self.directory / LOGS / "completions" / f"{rank:05d}").unlink(missing_ok=True)
+            (logs / "completions" / f"{rank:05d}").unlink(missing_ok=True)
         if missing:
             self.before_fetching()
             self._check_space()
-        executor = StageExecutor(self.steps(self.directory), self.num_tasks, self.directory / LOGS)
-        total = sum(self.files[rank].size for rank in missing) - self._arrived(missing)
+        there = self._arrived(missing)
+        total = sum(self.files[rank].size for rank in missing) - there
         with (
             worker_pool(min(_CONNECTIONS, len(missing) or 1)) as connections,
             progress(self.name, total / 1e6, "MB") as bar,
-            self._watched(missing, bar),
+            watching(lambda: (self._arrived(missing) - there) / 1e6, bar),
+            told(logs),
         ):
-            executor.run_on(connections, lambda rank: None)
+            LocalRunner(connections).run(self.steps(self.directory), self.num_tasks, logs)
 
     def _arrived(self, ranks: list[int]) -> int:
         """Bytes of these files that are here, in whole files and parts."""
         paths = [self.files[rank].local for rank in ranks]
         return sum(_size(path) or _size(part_of(path)) for path in paths)
-
-    @contextmanager
-    def _watched(self, ranks: list[int], bar: Advance) -> Iterator[None]:
-        """Advance the bar by what arrives on disk, whichever process brings it."""
-        done = threading.Event()
-
-        def watch() -> None:
-            before, last = self._arrived(ranks), False
-            while not last:
-                last = done.wait(0.5)
-                now = self._arrived(ranks)
-                bar.advance((now - before) / 1e6)
-                before = now
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
     def _check_space(self) -> None:
         missing = self._missing()

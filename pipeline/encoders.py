@@ -5,14 +5,15 @@ characters it is made of, so that EOS stands at document ends and nowhere else.
 """
 
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import fastokens
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+from pipeline.fast_forms import fast_form
 
 BATCH_DOCUMENTS = 256
 
@@ -40,7 +41,7 @@ class FastEncoder:
     """fastokens: the same ids some 60 times as fast, without a Python object a token."""
 
     def __init__(self, tokenizer: Path) -> None:
-        self._tokenizer = fastokens.Tokenizer.from_file(str(tokenizer))
+        self._tokenizer = fastokens.Tokenizer.from_json_str(fast_form(tokenizer.read_bytes()))
 
     def encode(self, texts: list[str]) -> Encoded:
         """Token ids of each text, in order."""
@@ -97,46 +98,10 @@ def adversarial_texts(eos_token: str) -> list[str]:
         "\\frac{\\partial f}{\\partial x} = \\sum_{i=0}^{\\infty} a_i x^i",
         "a" * 3000 + " " * 300 + "ab" * 700,
         "https://example.org/a_b?c=d&e=%20#f user@example.org",
+        " 5  6\t7 \n 8\n\n9 's 1's 2 's3're a1b 22c",
+        "\N{LOWER ONE EIGHTH BLOCK}a \N{LOWER ONE EIGHTH BLOCK}\N{LOWER ONE EIGHTH BLOCK} b",
+        " begins with a space",
+        "  two\n and a line that does",
+        "<s>[INST] x [/INST]</s><unk><0x0A>",
     ]
     return [*base, " ".join(base), "".join(reversed(base))]
-
-
-def compare(tokenizer: Path, samples: dict[str, list[str]]) -> dict[str, Any]:
-    """Encode samples with both encoders.
-
-    Args:
-        tokenizer: the tokenizer.json.
-        samples: texts by the name of their group.
-
-    Returns:
-        JSON: `equal`, counts, and where they are not equal, the first text that differs.
-    """
-    facts: dict[str, Any] = {
-        "reference": f"tokenizers {version('tokenizers')}",
-        "candidate": f"fastokens {version('fastokens')}",
-        "texts": {group: len(texts) for group, texts in samples.items()},
-        "tokens": 0,
-    }
-    try:
-        fast = FastEncoder(tokenizer)
-    except Exception as error:  # a native error of any kind means: not for this tokenizer
-        return facts | {"equal": False, "why": f"fastokens cannot load it: {error}"}
-    reference = ReferenceEncoder(tokenizer)
-    for group, texts in samples.items():
-        for start in range(0, len(texts), BATCH_DOCUMENTS):
-            batch = texts[start : start + BATCH_DOCUMENTS]
-            wanted, found = reference.encode(batch), fast.encode(batch)
-            facts["tokens"] += len(wanted.ids)
-            if (differing := _first_difference(wanted, found)) is not None:
-                text = batch[differing]
-                return facts | {"equal": False, "why": f"{group}: ids differ for {text[:200]!r}"}
-    return facts | {"equal": True}
-
-
-def _first_difference(wanted: Encoded, found: Encoded) -> int | None:
-    for i in range(len(wanted.offsets) - 1):
-        left = wanted.ids[wanted.offsets[i] : wanted.offsets[i + 1]]
-        right = found.ids[found.offsets[i] : found.offsets[i + 1]]
-        if not np.array_equal(left, right):
-            return i
-    return None

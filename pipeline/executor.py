@@ -1,9 +1,9 @@
-"""Running a datatrove pipeline on local processes: the same tasks, another pool.
+"""Running a datatrove pipeline: what all executors share, and the one for local processes.
 
 datatrove's `LocalPipelineExecutor` starts a pool and a manager process for every run, and after a
 `kill -9` the manager and the workers stay behind, still writing. Here one pool serves all stages
-of a build, workers end with their parent, tasks report as they finish, and the log goes to the
-task's file only. Completion markers, statistics and logs are datatrove's.
+of a build, workers end with their parent, and the log goes to the task's file only. Completion
+markers, statistics and logs are datatrove's.
 """
 
 import contextlib
@@ -11,19 +11,80 @@ import io
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any, Protocol
 
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.logging import logger
 
+from pipeline.cores import PRELOAD
 from pipeline.errors import BuildError
+from pipeline.task_report import failures, reporting
 
-_PRELOAD = ["pipeline.build"]
+
+class Runner(Protocol):
+    """Runs the tasks of stages somewhere."""
+
+    def run(self, steps: list[PipelineStep], tasks: int, logs: Path) -> None:
+        """Run the tasks that are not completed yet; returns when all are.
+
+        Args:
+            steps: the stage's pipeline.
+            tasks: how many tasks; decided by the input, never by the number of workers.
+            logs: folder for completion markers, statistics and logs; every worker must see it.
+
+        Raises:
+            BuildError: a task failed, and why.
+        """
+
+
+class Reporting:
+    """Mixed into datatrove's executors: their tasks report to the build."""
+
+    logging_dir: Any
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        with reporting(Path(self.logging_dir.path), rank):
+            return super()._run_for_rank(rank, local_rank, node_rank)  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def quiet_datatrove() -> Iterator[None]:
+    """Keep what datatrove's executors log of their own work from the terminal."""
+    logger.disable("datatrove")
+    try:
+        yield
+    finally:
+        logger.enable("datatrove")
+
+
+def refuse_incomplete(logs: Path, ranks: list[int], more: str) -> None:
+    """Say what became of tasks that ran elsewhere and did not complete.
+
+    Args:
+        logs: the stage's folder of markers.
+        ranks: the tasks; with none, nothing is refused.
+        more: where to look where a task said nothing itself.
+
+    Raises:
+        BuildError: of the first task that told why it failed, or that none did.
+    """
+    if not ranks:
+        return
+    said = failures(logs, ranks)
+    if not said:
+        raise BuildError(f"{len(ranks)} tasks ended without a word, task {ranks[0]} first; {more}")
+    rank, failure = next(iter(said.items()))
+    if failure.is_user_error:
+        raise BuildError(failure.message)
+    log = logs / "logs" / f"task_{rank:05d}.log"
+    raise BuildError(f"task {rank} failed with {failure.message}; its log is {log}")
 
 
 @contextlib.contextmanager
@@ -33,7 +94,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
         yield None
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(PRELOAD)
     pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
     try:
         yield pool
@@ -58,37 +119,32 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class StageExecutor(LocalPipelineExecutor):
-    """Runs the tasks of one stage that are not completed yet.
+class LocalRunner:
+    """Runs tasks on the processes of a pool, or in this process.
 
     Args:
-        pipeline: the stage's steps.
-        tasks: how many tasks; decided by the input, never by the number of workers.
-        logging_dir: folder for completion markers, statistics and logs.
+        pool: see `worker_pool`.
     """
 
-    def __init__(self, pipeline: list[PipelineStep], tasks: int, logging_dir: Path) -> None:
-        super().__init__(pipeline, tasks=tasks, logging_dir=str(logging_dir))
+    def __init__(self, pool: ProcessPoolExecutor | None) -> None:
+        self._pool = pool
 
-    def run_on(self, pool: ProcessPoolExecutor | None, done: Callable[[int], None]) -> None:
-        """Run the incomplete tasks; calls `done(rank)` as each one finishes.
+    def run(self, steps: list[PipelineStep], tasks: int, logs: Path) -> None:
+        """Run the tasks that are not completed yet.
 
         Raises:
-            BuildError: a worker process was killed.
+            BuildError: a task failed, or a worker process was killed.
         """
-        ranks = self.get_incomplete_ranks()
-        if pool is None or self.tasks == 1:
+        executor = _LocalTasks(steps, tasks=tasks, logging_dir=str(logs))
+        ranks = executor.get_incomplete_ranks()
+        if self._pool is None or tasks == 1:
             for rank in ranks:
-                _run_task(deepcopy(self), rank)  # steps hold statistics
-                done(rank)
+                _run_task(deepcopy(executor), rank)  # steps hold statistics
             return
-        futures: dict[Future[None], int] = {
-            pool.submit(_run_task, self, rank): rank for rank in ranks
-        }
+        futures = [self._pool.submit(_run_task, executor, rank) for rank in ranks]
         try:
             for future in as_completed(futures):
                 future.result()
-                done(futures[future])
         except BrokenProcessPool:
             raise BuildError(
                 "a worker process was killed from outside, most often for want of memory; "
@@ -96,7 +152,11 @@ class StageExecutor(LocalPipelineExecutor):
             ) from None
 
 
-def _run_task(executor: StageExecutor, rank: int) -> None:
+class _LocalTasks(Reporting, LocalPipelineExecutor):
+    """The tasks of one stage; `run` of its base is not used."""
+
+
+def _run_task(executor: _LocalTasks, rank: int) -> None:
     # datatrove logs to whatever sys.stderr is; errors reach the user as exceptions.
     with contextlib.redirect_stderr(io.StringIO()):
         executor._run_for_rank(rank, local_rank=1)

@@ -8,7 +8,7 @@ manifest; from then on the hub is needed for files that are not in the cache, an
 import json
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from huggingface_hub.hf_api import RepoFile
 
@@ -20,6 +20,7 @@ from shards.cache import cache_directory
 from shards.hashing import blake3_json
 
 Pin = dict[str, Any]
+RepoKind = Literal["dataset", "model"]
 
 
 class HubFile(NamedTuple):
@@ -36,9 +37,11 @@ class HubFile(NamedTuple):
     """Where the cache has the file; it is there only if it is whole."""
     endpoint: str | None
     """The hub to ask; None for the default."""
+    kind: RepoKind = "dataset"
 
 
-def _folder(repo: str) -> Path:
+def cache_folder(repo: str) -> Path:
+    """Where the cache keeps what is known and had of a repository."""
     return cache_directory() / "hub" / repo
 
 
@@ -50,7 +53,7 @@ def pin(spec: HubSource) -> Pin:
     Raises:
         BuildError: the hub cannot be asked, or does not have what is named.
     """
-    remembered = _folder(spec.repo) / "pins" / f"{blake3_json(_request(spec))[:16]}.json"
+    remembered = cache_folder(spec.repo) / "pins" / f"{blake3_json(_request(spec))[:16]}.json"
     if is_offline():
         found = load_pin(remembered, spec)
         if found is None:
@@ -86,7 +89,7 @@ def _list(spec: HubSource, commit: str) -> dict[str, dict[str, Any]]:
         entries = api().list_repo_tree(
             spec.repo, folder, recursive=True, revision=commit, repo_type="dataset"
         )
-        found |= {entry.path: _facts(entry) for entry in entries if isinstance(entry, RepoFile)}
+        found |= {entry.path: facts_of(entry) for entry in entries if isinstance(entry, RepoFile)}
     return found
 
 
@@ -100,7 +103,8 @@ def _fixed_folder(pattern: str) -> str | None:
     return "/".join(fixed) or None
 
 
-def _facts(entry: RepoFile) -> dict[str, Any]:
+def facts_of(entry: RepoFile) -> dict[str, Any]:
+    """What a pin says of a file."""
     if entry.lfs is not None:
         return {"bytes": entry.lfs.size, "sha256": entry.lfs.sha256}
     return {"bytes": entry.size, "git_sha1": entry.blob_id}
@@ -122,14 +126,16 @@ def _select(spec: HubSource, names: list[str]) -> list[str]:
 
 def files(spec: HubSource, pin: Pin) -> list[HubFile]:
     """The files of a pin in reading order."""
-    return [_file(spec.repo, pin, name) for name in _select(spec, list(pin["files"]))]
+    return [file_of(spec.repo, pin, name) for name in _select(spec, list(pin["files"]))]
 
 
-def _file(repo: str, pin: Pin, name: str) -> HubFile:
+def file_of(repo: str, pin: Pin, name: str, kind: RepoKind = "dataset") -> HubFile:
+    """A file of a pin."""
     facts, commit = pin["files"][name], pin["commit"]
-    kind = "sha256" if "sha256" in facts else "git_sha1"
-    local = (_folder(repo) / commit / name).absolute()
-    return HubFile(repo, commit, name, facts["bytes"], (kind, facts[kind]), local, endpoint())
+    method = "sha256" if "sha256" in facts else "git_sha1"
+    local = (cache_folder(repo) / commit / name).absolute()
+    digest = (method, facts[method])
+    return HubFile(repo, commit, name, facts["bytes"], digest, local, endpoint(), kind)
 
 
 def _request(spec: HubSource) -> dict[str, Any]:

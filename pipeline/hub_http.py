@@ -131,14 +131,14 @@ def _retry_after(error: Exception) -> float | None:
 
 
 @contextmanager
-def explained(repo: str, revision: str) -> Iterator[None]:
+def explained(repo: str, revision: str, kind: str = "dataset") -> Iterator[None]:
     """Turn what can go wrong with the hub into a BuildError that names the way out."""
     try:
         yield
     except (HfHubHTTPError, httpx2.HTTPError, Incomplete, OfflineModeIsEnabled) as error:
         # `from None`: the log of a task prints the values of a traceback's variables, and those
         # of an HTTP client hold the token.
-        raise BuildError(f"dataset repository {repo}: {_words(error, revision)}") from None
+        raise BuildError(f"{kind} repository {repo}: {_words(error, revision)}") from None
 
 
 def _words(error: Exception, revision: str) -> str:

@@ -1,5 +1,6 @@
 """The stages of a build, wired together: what each reads, what its key covers."""
 
+import json
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -8,21 +9,20 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-import contamination.words
 from configs.build import BuildConfig, TokenizerConfig
 from pipeline import (
     bpe,
     budget,
     decisions,
-    dedup,
     docstrings,
     documents,
     download,
+    encoder_check,
     encoders,
+    fast_forms,
     filters,
-    ngrams,
     packing,
-    signatures,
+    roundtrip,
     streams,
     tables,
     text_files,
@@ -30,13 +30,18 @@ from pipeline import (
     warc,
     wheel_text,
 )
-from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates, refuse_repeated_ids
+from pipeline.dedup import DUPLICATES
+from pipeline.dedup_files import working_bytes
+from pipeline.dedup_plan import DedupPlanner, DedupStages
 from pipeline.documents import ReadDocuments, WriteDocuments, task_file
+from pipeline.encoder_check import ENCODER, ChooseEncoder, choose, samples
 from pipeline.errors import BuildError
-from pipeline.signatures import WriteSignatures, signature_file
+from pipeline.given_tokenizer import GivenTokenizer
 from pipeline.sources import Download, ResolvedSource, canonical
 from pipeline.stages import Stage, stage_key
-from pipeline.tokenizing import ENCODER, ChooseEncoder, EncodeDocuments, EncodeInput
+from pipeline.tokenizing import EncodeDocuments, EncodeInput
+from pipeline.unique_ids import refuse_repeated_ids
+from shards import hash_table, index, writer
 from shards.hashing import blake3_file
 
 _PACKAGES = (
@@ -59,7 +64,8 @@ class Plan(NamedTuple):
     """Of the sources that are read from afar."""
     extract: dict[str, Stage]
     filter: dict[str, Stage]
-    signatures: Stage
+    find_duplicates: DedupStages
+    """Up to the decision, `dedup`."""
     dedup: Stage
     tokenizer: Stage
     encoder: Stage
@@ -71,7 +77,7 @@ class Plan(NamedTuple):
         first = [
             stage for name, stage in self.download.items() if self.extract[name].facts() is None
         ]
-        last = [self.signatures, self.dedup, self.tokenizer, self.encoder, self.encode, self.pack]
+        last = [*self.find_duplicates, self.tokenizer, self.encoder, self.encode, self.pack]
         return [*first, *self.extract.values(), *self.filter.values(), *last]
 
 
@@ -81,11 +87,18 @@ class Planner:
     Args:
         config: the build's configuration.
         sources: its sources, found and pinned.
+        given: its tokenizer; None trains one.
         work: directory that gets the stages' directories.
     """
 
-    def __init__(self, config: BuildConfig, sources: dict[str, ResolvedSource], work: Path) -> None:
-        self.config, self.sources, self.work = config, sources, work
+    def __init__(
+        self,
+        config: BuildConfig,
+        sources: dict[str, ResolvedSource],
+        given: GivenTokenizer | None,
+        work: Path,
+    ) -> None:
+        self.config, self.sources, self.given, self.work = config, sources, given, work
         self.versions = versions()
         self.parts = [name for name, source in sources.items() for _ in source.task_bytes]
         """The source of every extraction task, in reading order."""
@@ -97,13 +110,13 @@ class Planner:
         }
         extract = {name: self._extract(name) for name in self.sources}
         filtered = {name: self._filter(name, stage) for name, stage in extract.items()}
-        signed = self._signatures(filtered)
-        deduped = self._dedup(filtered, signed)
+        found = self._dedup(filtered)
+        deduped = found.decide
         tokenizer = self._tokenizer(filtered, deduped)
         encoder = self._encoder(filtered, tokenizer)
         encode = self._encode(filtered, deduped, tokenizer, encoder)
         pack = self._pack(encode, deduped, tokenizer)
-        return Plan(downloads, extract, filtered, signed, deduped, tokenizer, encoder, encode, pack)
+        return Plan(downloads, extract, filtered, found, deduped, tokenizer, encoder, encode, pack)
 
     def ranks_of(self, source: str) -> range:
         """The tasks that hold a source, in the stages whose tasks cover all sources."""
@@ -165,67 +178,48 @@ class Planner:
             weights=lambda: _weights(extracted),
         )
 
-    def _signatures(self, filtered: dict[str, Stage]) -> Stage:
-        kept = self._files(filtered, "kept")
-        config = self.config.dedup
-        shape = config.model_dump(include={"ngram_words", "bands", "rows_per_band", "seed"})
-        return self._stage(
-            "signatures",
-            [contamination.words, ngrams, signatures],
-            shape | {"filter": _keys(filtered)},
-            num_tasks=len(self.parts),
-            steps=lambda d: [WriteSignatures(kept, config, d)],
-            recount=lambda d: {},
-            weights=lambda: self._kept_weights(filtered),
-        )
-
-    def _dedup(self, filtered: dict[str, Stage], signed: Stage) -> Stage:
-        config = self.config.dedup
-        priority = list(dict.fromkeys([*config.priority, *self.sources]))
-        inputs = [
-            DedupInput(name, path, signature_file(signed.directory, rank))
-            for rank, (name, path) in enumerate(self._named_files(filtered))
-        ]
-        return self._stage(
-            "dedup",
-            [contamination.words, dedup, ngrams],
-            {"signatures": signed.key, "config": config.model_dump(), "priority": priority},
-            num_tasks=1,
-            steps=lambda d: [FindDuplicates(inputs, priority, config, d)],
-            recount=lambda d: {"dropped": len(pl.read_parquet(d / DUPLICATES, columns=["doc_id"]))},
-            weights=lambda: [sum(self._kept_weights(filtered))],
-        )
+    def _dedup(self, filtered: dict[str, Stage]) -> DedupStages:
+        return DedupPlanner(
+            self.config.dedup,
+            self._named_files(filtered),
+            _keys(filtered),
+            lambda: self._kept_weights(filtered),
+            self._stage,
+            working_bytes(self.config.dedup),
+        ).plan()
 
     def _tokenizer(self, filtered: dict[str, Stage], deduped: Stage) -> Stage:
         config, split = self.config.tokenizer, self.config.split
         inputs, duplicates = self._named_files(filtered), deduped.directory / DUPLICATES
-        given = None if config.file is None else _given_tokenizer(config.file)
+        given = self.given
         return self._stage(
             "tokenizer",
             [bpe, decisions],
             {
                 "dedup": deduped.key if given is None else None,
-                "file": given,
+                "given": None if given is None else given.identity,
                 "split": split.model_dump(),
-                "config": config.model_dump(exclude={"file", "encoder"}),
+                "config": config.model_dump(exclude={"file", "repo", "revision", "encoder"}),
             },
             num_tasks=1,
-            steps=lambda d: [bpe.MakeTokenizer(inputs, duplicates, split, config, d)],
-            recount=lambda d: _tokenizer_facts(d / bpe.TOKENIZER, config),
+            steps=lambda d: [
+                bpe.MakeTokenizer(inputs, duplicates, split, config, given and given.path, d)
+            ],
+            recount=lambda d: _tokenizer_facts(d, config),
             weights=lambda: [sum(self._kept_weights(filtered))],
         )
 
     def _encoder(self, filtered: dict[str, Stage], tokenizer: Stage) -> Stage:
-        inputs, config = self._named_files(filtered), self.config.tokenizer
+        inputs, config = samples(self._named_files(filtered)), self.config.tokenizer
         path = tokenizer.directory / bpe.TOKENIZER
         return self._stage(
             "encoder",
-            [encoders, tokenizing],
+            [encoder_check, encoders, fast_forms],
             {"tokenizer": tokenizer.key, "filter": _keys(filtered), "encoder": config.encoder},
-            num_tasks=1,
+            num_tasks=len(inputs),
             steps=lambda d: [ChooseEncoder(inputs, path, config, d)],
-            recount=lambda d: {},
-            weights=lambda: [1.0],
+            recount=choose,
+            weights=lambda: [1.0] * len(inputs),
         )
 
     def _encode(
@@ -236,7 +230,7 @@ class Planner:
         config, split = self.config.tokenizer, self.config.split
         return self._stage(
             "encode",
-            [bpe, decisions, encoders, tokenizing],
+            [bpe, decisions, encoders, fast_forms, roundtrip, tokenizing],
             {"dedup": deduped.key, "encoder": encoder.key, "split": split.model_dump()},
             num_tasks=len(inputs),
             steps=lambda d: [
@@ -250,7 +244,7 @@ class Planner:
                     d,
                 )
             ],
-            recount=lambda d: {},
+            recount=partial(tokenizing.recount, len(inputs)),
             weights=lambda: self._kept_weights(filtered),
         )
 
@@ -259,7 +253,7 @@ class Planner:
         config = self.config
         return self._stage(
             "pack",
-            [budget, packing],
+            [budget, packing, writer, index, hash_table],
             {"encode": encode.key, "shards": config.shards.model_dump()},
             num_tasks=len(ranks),
             steps=lambda d: [
@@ -313,8 +307,8 @@ def _recount_extracted(name: str, num_tasks: int, directory: Path) -> dict[str, 
     facts = _recount(folder, num_tasks)
     if not facts["documents"]:
         raise BuildError(f"source '{name}': its files hold no documents; check what it names")
-    ids = pl.read_parquet(folder / "*.parquet", columns=["doc_id"])
-    refuse_repeated_ids(ids.with_columns(source=pl.lit(name)))
+    paths = [task_file(folder, rank) for rank in range(num_tasks)]
+    refuse_repeated_ids(name, paths, facts["documents"])
     return facts
 
 
@@ -322,18 +316,15 @@ def _weights(stage: Stage) -> list[float]:
     return [characters / 1e6 for _, characters in (stage.facts() or {})["tasks"]]
 
 
-def _given_tokenizer(path: Path) -> str:
-    if not path.is_file():
-        raise BuildError(f"tokenizer.file: {path}: no such file; give a tokenizer.json")
-    return blake3_file(path)
-
-
-def _tokenizer_facts(path: Path, config: TokenizerConfig) -> dict[str, Any]:
-    eos_id = bpe.document_ends(path, config).eos_id
+def _tokenizer_facts(folder: Path, config: TokenizerConfig) -> dict[str, Any]:
+    path, trained_on = folder / bpe.TOKENIZER, folder / bpe.TRAINED_ON
+    bpe.load_tokenizer(path)  # says what is wrong with a given one
     return {
-        "blake3": blake3_file(path), "vocab_size": bpe.num_ids(bpe.load_tokenizer(path)),
-        "eos_id": eos_id,
-    }  # fmt: skip
+        "blake3": blake3_file(path),
+        "vocab_size": bpe.num_ids(bpe.vocabulary(path)),
+        "eos_id": bpe.document_ends(path, config).eos_id,
+        "trained_on": json.loads(trained_on.read_text()) if trained_on.exists() else None,
+    }
 
 
 def _tokens_mb(encoded: Path, ranks: range) -> float:

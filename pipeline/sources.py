@@ -24,7 +24,7 @@ from pipeline.docstrings import ReadDocstrings, count_unreadable, find_package
 from pipeline.errors import BuildError
 from pipeline.hub import HubFile, Pin
 from pipeline.streams import InputFile
-from pipeline.tables import ReadJsonl, ReadParquet, Rows, check_parquet_columns
+from pipeline.tables import ReadJsonl, ReadParquet, Rows, check_parquet_columns, into_parts
 from pipeline.text_files import ReadText, into_tasks
 from pipeline.warc import ReadWarc, extractor
 from pipeline.wheel_text import ReadWheelText, member_bytes
@@ -127,7 +127,7 @@ def _resolve_files(
     if isinstance(spec, ParquetSource):
         for path in paths:
             check_parquet_columns(path, spec)
-    return ResolvedSource(spec, pin, sizes, _rows_reader(spec, files))
+    return ResolvedSource(spec, pin, *_rows_reader(spec, files, sizes))
 
 
 def _text_source(
@@ -138,10 +138,14 @@ def _text_source(
     return ResolvedSource(spec, pin, weights, lambda _: ReadText(tasks, spec))
 
 
-def _rows_reader(spec: Rows, files: list[InputFile]) -> Callable[[Path], PipelineStep]:
-    is_parquet = "parquet" in (spec.kind, getattr(spec, "format", None))
-    reader = ReadParquet if is_parquet else ReadJsonl
-    return lambda _: reader(files, spec)
+def _rows_reader(
+    spec: Rows, files: list[InputFile], sizes: list[int]
+) -> tuple[list[int], Callable[[Path], PipelineStep]]:
+    """Bytes of every task, and what makes the reader of them."""
+    if "parquet" not in (spec.kind, getattr(spec, "format", None)):
+        return sizes, lambda _: ReadJsonl(files, spec)
+    parts = into_parts(files, sizes)
+    return [size for _, size in parts], lambda _: ReadParquet([file for file, _ in parts], spec)
 
 
 def _resolve_hub(name: str, spec: HubSource, known: Pin | None) -> ResolvedSource:
@@ -150,8 +154,8 @@ def _resolve_hub(name: str, spec: HubSource, known: Pin | None) -> ResolvedSourc
     inputs = [InputFile(str(file.local), _hub_name(file)) for file in files]
     before = partial(hub.refuse_moved, name, spec, pin) if known else _nothing
     download = Download(files, partial(_check_hub_file, spec), before)
-    sizes = [file.size for file in files]
-    return ResolvedSource(spec, pin, sizes, _rows_reader(spec, inputs), download)
+    sizes, reader = _rows_reader(spec, inputs, [file.size for file in files])
+    return ResolvedSource(spec, pin, sizes, reader, download)
 
 
 def _hub_name(file: HubFile) -> str:

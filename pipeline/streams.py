@@ -28,6 +28,8 @@ class InputFile(NamedTuple):
     """The same on every machine, wherever the file lies."""
     etag: str | None = None
     """The version that was pinned, of a file in remote storage."""
+    part: tuple[int, int] = (0, 1)
+    """Which of how many parts of the file is read."""
 
 
 def find(pattern: str) -> list[str]:

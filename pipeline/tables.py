@@ -8,7 +8,7 @@ JSON come out marked with a reason, and are counted in the funnel instead of van
 import os
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from itertools import islice
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -25,24 +25,29 @@ from pipeline.streams import InputFile, check_unchanged, open_stream
 
 Rows = HubSource | JsonlSource | ParquetSource
 """Sources whose files hold one document a row."""
+_PART_BYTES = 64_000_000  # decides how many tasks there are, whatever the workers
 
 
 class _EveryRow(BaseDiskReader):
-    """What both readers share: one file a task, one document a row."""
+    """What both readers share: one file, or a part of it, a task; one document a row."""
 
     def __init__(self, files: Sequence[InputFile], spec: Rows) -> None:
         super().__init__(os.curdir)
         self.files, self.spec, self.path, self.file = files, spec, "", ""
+        self.part = (0, 1)
 
     def run(
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
         """Yield the documents of file `rank`."""
         file = self.files[rank]
-        self.path, self.file = file.path, file.name
+        self.path, self.file, self.part = file.path, file.name, file.part
         check_unchanged(file)
         self.data_folder = get_datafolder(os.path.dirname(self.path) or os.curdir)
-        yield from islice(self.read_file(os.path.basename(self.path)), self.spec.max_rows)
+        yield from takewhile(self._is_wanted, self.read_file(os.path.basename(self.path)))
+
+    def _is_wanted(self, doc: Document) -> bool:
+        return self.spec.max_rows is None or doc.metadata["origin_row"] < self.spec.max_rows
 
     def get_document_from_dict(self, data: dict[str, Any], source_file: str, row: int) -> Document:
         """The document of a row; datatrove calls this with every row."""
@@ -130,11 +135,32 @@ class ReadParquet(_EveryRow, ParquetReader):
         """Yield one document a row."""
         with self.data_folder.open(filepath, "rb") as file, pq.ParquetFile(file) as table:
             _check_columns(self.file, table.schema_arrow.names, self.spec)
-            row = 0
-            for batch in table.iter_batches(self.batch_size, columns=_columns(self.spec)):
+            groups, row = row_groups(table.metadata, *self.part)
+            for batch in table.iter_batches(self.batch_size, groups, _columns(self.spec)):
                 for data in batch.to_pylist():
                     yield self.get_document_from_dict(data, filepath, row)
                     row += 1
+
+
+def row_groups(facts: pq.FileMetaData, part: int, parts: int) -> tuple[list[int], int]:
+    """The row groups of a part of a file, and the number of the first row in them.
+
+    A row group belongs to the part in whose share of the bytes its middle lies.
+    """
+    sizes = [facts.row_group(i).total_byte_size for i in range(facts.num_row_groups)]
+    middles = [sum(sizes[:i]) + size / 2 for i, size in enumerate(sizes)]
+    here = [i for i, middle in enumerate(middles) if int(middle * parts / sum(sizes)) == part]
+    before = range(here[0]) if here else ()
+    return here, sum(facts.row_group(i).num_rows for i in before)
+
+
+def into_parts(files: Sequence[InputFile], sizes: Sequence[int]) -> list[tuple[InputFile, int]]:
+    """Cut large Parquet files into parts of at most 64 MB, one a task; with their sizes."""
+    out = []
+    for file, size in zip(files, sizes, strict=True):
+        parts = max(1, -(-size // _PART_BYTES))
+        out += [(file._replace(part=(i, parts)), size // parts) for i in range(parts)]
+    return out
 
 
 def check_parquet_columns(path: str, spec: Rows, name: str | None = None) -> None:

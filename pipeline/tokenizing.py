@@ -1,16 +1,14 @@
-"""Two stages: choose the encoder by comparing it with `tokenizers`, then encode every document.
+"""The stage that encodes every document.
 
 Dropped documents and duplicates are encoded too, to be counted: the funnel is in tokens.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import DocumentsPipeline
@@ -20,18 +18,10 @@ from configs.build import SplitConfig, TokenizerConfig
 from pipeline.bpe import DocumentEnds, document_ends
 from pipeline.decisions import Decisions, Fate
 from pipeline.documents import SCHEMA, UNREADABLE, task_file
-from pipeline.encoders import (
-    BATCH_DOCUMENTS,
-    Encoded,
-    Encoder,
-    adversarial_texts,
-    compare,
-    encoder_of,
-)
+from pipeline.encoders import BATCH_DOCUMENTS, Encoded, Encoder, encoder_of
+from pipeline.roundtrip import Checked, round_trip_of, total
 from shards.atomic import atomic_write, write_json_atomic
 
-ENCODER = "encoder.json"
-_SAMPLE_DOCUMENTS = 1000
 _COLUMNS = ["doc_id", "characters", "bytes", "content_hash", "origin_file", "origin_row", "url"]
 ROWS_SCHEMA = pa.schema(
     [
@@ -41,47 +31,6 @@ ROWS_SCHEMA = pa.schema(
         ("tokens", pa.int64()),  # BOS and EOS included
     ]
 )
-
-
-class ChooseEncoder(PipelineStep):
-    """The one task of the stage: encode a sample of every source twice and compare the ids.
-
-    The sample is the 1,000 documents of a source whose content hash is lowest, or all of them.
-    """
-
-    type = "🔢 - TOKENIZER"
-    name = "encoder"
-
-    def __init__(
-        self,
-        inputs: list[tuple[str, Path]],
-        tokenizer: Path,
-        config: TokenizerConfig,
-        folder: Path,
-    ) -> None:
-        super().__init__()
-        self.inputs, self.tokenizer, self.config, self.folder = inputs, tokenizer, config, folder
-
-    def run(
-        self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
-    ) -> DocumentsPipeline:
-        """Write encoder.json; yields nothing."""
-        name, check = "tokenizers", {"equal": None, "why": "not asked: `encoder: tokenizers`"}
-        if self.config.encoder == "auto":
-            check = compare(self.tokenizer, self._samples())
-            name = "fastokens" if check["equal"] else "tokenizers"
-        facts = {"name": name, "encoder": f"{name} {version(name)}", "check": check}
-        write_json_atomic(self.folder / ENCODER, facts)
-        yield from ()
-
-    def _samples(self) -> dict[str, list[str]]:
-        samples = {"(adversarial)": adversarial_texts(self.config.eos_token)}
-        for source in dict.fromkeys(source for source, _ in self.inputs):
-            paths = [path for name, path in self.inputs if name == source]
-            frame = pl.scan_parquet(paths).select("content_hash", "text").unique("content_hash")
-            lowest = frame.bottom_k(_SAMPLE_DOCUMENTS, by="content_hash").collect()
-            samples[source] = lowest.sort("content_hash")["text"].to_list()
-        return samples
 
 
 class EncodeInput(NamedTuple):
@@ -126,17 +75,20 @@ class EncodeDocuments(PipelineStep):
         name = json.loads(self.encoder.read_text(encoding="utf-8"))["name"]
         encoder = encoder_of(name, self.tokenizer)
         decisions = Decisions(self.duplicates, item.source, self.split)
+        round_trip, checked = round_trip_of(self.tokenizer), [Checked(0, 0)]
         rows: list[pa.Table] = []
         with atomic_write(tokens_file(self.folder, rank)) as out:
             for batch in _batches(item.kept):
                 fates = decisions.fates(*(batch[k].to_pylist() for k in ("doc_id", "content_hash")))
                 encoded = encoder.encode(batch["text"].to_pylist())
+                checked.append(round_trip.check(batch["text"], encoded))
                 rows.append(_rows(batch, fates, encoded, ends))
                 goes_on = np.array([fate.stage == "pack" for fate in fates], np.bool_)
                 out.write(ends.put_around(encoded, goes_on).data)
         rows += _counted(item.dropped, encoder, ends)
         _write(rows, task_file(self.folder, rank))
         _write(_counted(item.edited, encoder, ends), edits_file(self.folder, rank))
+        write_json_atomic(_checked_file(self.folder, rank), total(checked)._asdict())
         yield from ()
 
 
@@ -148,6 +100,17 @@ def tokens_file(folder: Path, rank: int) -> Path:
 def edits_file(folder: Path, rank: int) -> Path:
     """Where task `rank` writes a row for every text before an edit, in the order of the edits."""
     return task_file(folder / "edited", rank)
+
+
+def _checked_file(folder: Path, rank: int) -> Path:
+    return task_file(folder / "roundtrip", rank).with_suffix(".json")
+
+
+def recount(num_tasks: int, folder: Path) -> dict[str, Any]:
+    """How many documents were decoded again, and of how many the text did not come back."""
+    files = (_checked_file(folder, rank) for rank in range(num_tasks))
+    checked = total(Checked(**json.loads(file.read_text())) for file in files)
+    return {"round_trip": checked._asdict()}
 
 
 def _counted(path: Path, encoder: Encoder, ends: DocumentEnds) -> Iterator[pa.Table]:

@@ -40,6 +40,11 @@ class ByteTable:
         ends -= self._dropped(tokens)
         return ends
 
+    def single_bytes(self) -> frozenset[int]:
+        """The bytes that have a token of their own."""
+        alone = self.offsets[:-1][np.diff(self.offsets) == 1]
+        return frozenset(self.data[alone].tolist())
+
     def decode(
         self, tokens: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -63,9 +68,25 @@ def byte_table(tokenizer: Tokenizer) -> ByteTable:
     Raises:
         DatasetError: a decoder that is not plain concatenation of bytes.
     """
+    added = {token.content: id_ for id_, token in tokenizer.get_added_tokens_decoder().items()}
     decoder = json.loads(tokenizer.to_str())["decoder"]
+    return table_of(tokenizer.get_vocab(with_added_tokens=False), added, decoder)
+
+
+def table_of(
+    vocabulary: dict[str, int], added: dict[str, int], decoder: dict[str, Any] | None
+) -> ByteTable:
+    """The bytes of every token, from the parts of a tokenizer.json.
+
+    Args:
+        vocabulary: the model's tokens, to their ids.
+        added: added tokens, which stand for themselves.
+        decoder: the file's `decoder`.
+
+    Raises:
+        DatasetError: a decoder that is not plain concatenation of bytes.
+    """
     kinds = _decoder_kinds(decoder)
-    added = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items()}
     byte_level = "ByteLevel" in kinds
     if not byte_level and not kinds & {"Metaspace", "ByteFallback"}:
         raise DatasetError(
@@ -73,10 +94,12 @@ def byte_table(tokenizer: Tokenizer) -> ByteTable:
             "fixed bytes one after another; use the text itself instead of the packed tokens"
         )
     alphabet = _byte_level_alphabet() if byte_level else {}
-    size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    size = max((vocabulary | added).values()) + 1
     pieces = [b""] * size
-    for token, id_ in tokenizer.get_vocab(with_added_tokens=True).items():
-        pieces[id_] = _token_bytes(token, alphabet) if id_ not in added else token.encode()
+    for token, id_ in vocabulary.items():
+        pieces[id_] = _token_bytes(token, alphabet)
+    for token, id_ in added.items():
+        pieces[id_] = token.encode()
     offsets = np.zeros(size + 1, np.int64)
     np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
     return ByteTable(np.frombuffer(b"".join(pieces), np.uint8), offsets, not byte_level)
@@ -89,21 +112,26 @@ def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
     return {decoder["type"], *inner}
 
 
-def _token_bytes(token: str, alphabet: dict[str, int]) -> bytes:
+def _token_bytes(token: str, alphabet: dict[int, str]) -> bytes:
     if alphabet:
-        known = all(character in alphabet for character in token)
-        return bytes(alphabet[character] for character in token) if known else token.encode()
+        try:
+            return token.translate(alphabet).encode("latin-1")
+        except UnicodeEncodeError:  # a character that stands for no byte
+            return token.encode()
     if match := _BYTE_TOKEN.fullmatch(token):
         return bytes([int(match[1], 16)])
     return token.replace("\u2581", " ").encode()
 
 
-def _byte_level_alphabet() -> dict[str, int]:
-    """The printable character that stands for each byte in byte-level BPE (GPT-2's table)."""
+def _byte_level_alphabet() -> dict[int, str]:
+    """Byte-level BPE's printable character of each byte (GPT-2's table), to `chr(byte)`.
+
+    Characters below 256 that stand for no byte lead to one that latin-1 cannot encode.
+    """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(256 + k): byte for k, byte in enumerate(others)}
+    table = dict.fromkeys(others, "\uffff") | {byte: chr(byte) for byte in printable}
+    return table | {256 + k: chr(byte) for k, byte in enumerate(others)}
 
 
 @njit(nogil=True, cache=True)

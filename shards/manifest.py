@@ -126,6 +126,26 @@ class SourceFacts(_Part):
     splits: dict[Name, SplitFacts]
 
 
+class RoundTripFacts(_Part):
+    """Whether the tokens of a document decode to its text, tried on documents of the build."""
+
+    why_not: str | None
+    """What in the tokenizer may change a text; None where every text comes back exactly."""
+    documents: Count
+    """Documents that were decoded again: all that filters kept where every text comes back."""
+    failed: Count
+    """Of them, those whose text did not come back."""
+
+
+class TrainedOn(_Part):
+    """The sample of the training text that a tokenizer was trained on."""
+
+    share: float
+    """Of the documents of every source, chosen by content hash; 1 is all."""
+    documents: Count
+    characters: Count
+
+
 class TokenizerFacts(_Part):
     """The exact tokenizer and how the tokens were made with it."""
 
@@ -139,6 +159,12 @@ class TokenizerFacts(_Part):
     """Library and version that encoded the text."""
     encoder_check: dict[str, Any]
     """How the encoder's equality with `tokenizers` was checked, and the result."""
+    trained_on: TrainedOn | None = None
+    """None where the tokenizer was given."""
+    pin: dict[str, Any] | None = None
+    """What exactly was given: hub repository and commit, or the file's hash; None where trained."""
+    round_trip: RoundTripFacts | None = None
+    """None where the text was not at hand, as after an import."""
 
 
 class Manifest(_Part):

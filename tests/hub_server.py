@@ -44,7 +44,7 @@ class Request(NamedTuple):
 
 @dataclass
 class Repo:
-    """A dataset repository: commits with their files, and names for commits."""
+    """A repository: commits with their files, and names for commits."""
 
     commits: dict[str, dict[str, bytes]]
     names: dict[str, str]
@@ -163,10 +163,12 @@ class _Handler(BaseHTTPRequestHandler):
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
         if parts[0] == "storage":
             self._storage(parts[1])
-        elif parts[:2] == ["api", "datasets"]:
+        elif parts[:2] in (["api", "datasets"], ["api", "models"]):
             self._with_repo(parts[2:], self._api)
         elif parts[0] == "datasets":
             self._with_repo(parts[1:], self._resolve)
+        elif parts[2:3] == ["resolve"]:
+            self._with_repo(parts, self._resolve)
         else:
             self._send(404, b"", {})
 

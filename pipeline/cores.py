@@ -1,0 +1,34 @@
+"""A build uses as many processor cores as it has workers.
+
+polars, pyarrow and the tokenizers' rayon each keep a pool with one thread for every core. In two
+workers on two cores that is a dozen threads that wait for one another. So the pools of a worker
+get one thread, and those of the process that started it, which does the single tasks while its
+workers wait, one for every worker. The libraries read this when they are first used: `prepare` has
+to come before they are imported.
+"""
+
+import os
+from multiprocessing import forkserver, set_forkserver_preload
+
+PRELOAD = ["pipeline.build"]
+"""What the process that workers are forked from imports."""
+_POOLS = (
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+    "OMP_NUM_THREADS",  # pyarrow's too
+    "NUMBA_NUM_THREADS",
+)
+
+
+def prepare(workers: int) -> None:
+    """Size the pools, and start the process that workers are forked from.
+
+    That process imports what workers need while this one imports the same. A size that the user
+    has set in the environment stays.
+    """
+    free = [name for name in _POOLS if name not in os.environ]
+    if workers > 1:
+        os.environ |= dict.fromkeys(free, "1")
+        set_forkserver_preload(PRELOAD)
+        forkserver.ensure_running()
+    os.environ |= dict.fromkeys(free, str(workers))
