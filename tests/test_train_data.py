@@ -1,5 +1,9 @@
 """Who reads which row: the same global batch for any number of ranks and any micro-batch."""
 
+import shutil
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +11,13 @@ import pytest
 
 from configs.train import LoaderConfig
 from shards.errors import DatasetError
-from shards.ledger import DIGEST_MODULUS, digest_tokens, digest_windows
+from shards.ledger import DIGEST_MODULUS, digest_tokens, digest_windows, planned_entry
 from shards.plan import Plan, PlanPhase, PlanSource
 from shards.reader import Dataset
 from tests.helpers import make_dataset
 from train.collective import _limbs, _number
-from train.data import RankReader, prefetched
+from train.data import RankReader, Rows, prefetched
+from train.run_data import verify_shards
 
 SEQ_LEN = 5
 
@@ -86,24 +91,99 @@ def test_limbs_hold_a_128_bit_number(number: int) -> None:
     assert _number(doubled) == 2 * number % DIGEST_MODULUS
 
 
-def test_prefetching_gives_the_same_batches(dataset: Dataset) -> None:
-    ours = reader(dataset, 1, 2, 3)
-    with prefetched(ours, 4, 10, LoaderConfig()) as batches:
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("steps_ahead", [1, 2, 9])
+def test_any_number_of_threads_gives_the_same_batches(
+    dataset: Dataset, threads: int, steps_ahead: int
+) -> None:
+    ours = SlowReader(dataset, 1, 2, 3)
+    with prefetched(ours, 4, 10, LoaderConfig(threads=threads, steps_ahead=steps_ahead)) as batches:
         got = list(batches)
     assert len(got) == 6
     for step, batch in zip(range(4, 10), got, strict=True):
-        for rows, expected in zip(batch, ours.read(step), strict=True):
+        for rows, expected in zip(batch, reader(dataset, 1, 2, 3).read(step), strict=True):
             np.testing.assert_array_equal(rows.tokens, expected.tokens)
+            np.testing.assert_array_equal(rows.window, expected.window)
 
 
-def test_errors_of_the_reading_thread_reach_the_loop(dataset: Dataset, tmp_path: Path) -> None:
-    with (
-        prefetched(reader(dataset, 0, 1, 12), 9, 12, LoaderConfig()) as batches,
-        pytest.raises(DatasetError, match="step 10: the plan has steps 0 to 9"),
-    ):
-        list(batches)
+class SlowReader(RankReader):
+    """Reads even steps late, so that threads are done out of order."""
+
+    def __init__(self, dataset: Dataset, rank: int, world_size: int, micro_batch: int) -> None:
+        streams = [dataset.stream(name) for name in ("a", "b")]
+        ranks = {"rank": rank, "world_size": world_size, "micro_batch": micro_batch}
+        super().__init__(plan_of(dataset), streams, **ranks)
+
+    def read(self, step: int) -> list[Rows]:
+        time.sleep(0.03 * (step % 2 == 0))
+        return super().read(step)
 
 
-def test_leaving_early_ends_the_reading_thread(dataset: Dataset) -> None:
-    with prefetched(reader(dataset, 0, 1, 12), 0, 10, LoaderConfig()) as batches:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_of_a_thread_is_raised_at_its_step(dataset: Dataset, threads: int) -> None:
+    loader = LoaderConfig(threads=threads, steps_ahead=3)
+    with prefetched(reader(dataset, 0, 1, 12), 8, 12, loader) as batches:
+        assert len(next(batches)) == len(next(batches)) == 1
+        with pytest.raises(DatasetError, match="step 10: the plan has steps 0 to 9"):
+            next(batches)
+
+
+@pytest.mark.parametrize("verify", ["off", "lazy"])
+def test_a_changed_shard_is_named_when_it_is_first_read(
+    dataset: Dataset, tmp_path: Path, verify: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset.path, copy)
+    shard = copy / dataset.stream("a").facts.shards[1].path
+    changed = bytearray(shard.read_bytes())
+    changed[11] ^= 1
+    shard.write_bytes(changed)
+    ours = reader(Dataset.open(copy, check=verify == "lazy"), 0, 1, 12)
+    with prefetched(ours, 0, 10, LoaderConfig()) as batches:
+        if verify == "off":
+            assert len(list(batches)) == 10
+        else:
+            with pytest.raises(DatasetError, match=r"a/train/00001\.bin: checksum differs"):
+                list(batches)
+
+
+def test_checksums_of_all_shards_are_verified_before_the_first_step(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset.path, copy)
+    datasets = dict.fromkeys("ab", Dataset.open(copy))
+    shards = dataset.stream("a").facts.shards
+    verify_shards(plan_of(dataset), datasets, None)
+    (copy / shards[-1].path).write_bytes(bytes(shards[-1].bytes))
+    datasets = dict.fromkeys("ab", Dataset.open(copy))
+    monkeypatch.setenv("LOCAL_SIZE", "2")
+    found = []
+    for rank in ("0", "1"):  # the two ranks of a machine share the work: one of them finds it
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        try:
+            verify_shards(plan_of(dataset), datasets, None)
+        except DatasetError as error:
+            found.append(str(error))
+    assert len(found) == 1
+    assert f"{shards[-1].path}: checksum differs" in found[0]
+
+
+def test_leaving_early_ends_the_reading_threads(dataset: Dataset) -> None:
+    with prefetched(reader(dataset, 0, 1, 12), 0, 10, LoaderConfig(threads=3)) as batches:
         next(batches)
+        assert any(thread.name.startswith("data") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("data") for thread in threading.enumerate())
+
+
+def test_masked_documents_are_told(dataset: Dataset) -> None:
+    plan = replace(plan_of(dataset), document_mask=True)
+    streams = [dataset.stream(name) for name in ("a", "b")]
+    masked = 0
+    for rows in RankReader(plan, streams, rank=0, world_size=1, micro_batch=4).read(3):
+        assert rows.documents is not None
+        masked += int((rows.tokens[:, :-1] == 0).sum())  # EOS is id 0
+        assert rows.documents.counted.shape == (4, SEQ_LEN)
+    assert masked > 0
+    entry = planned_entry(plan, 3, {"a": streams[0], "b": streams[1]})
+    assert entry["masked_targets"] == masked

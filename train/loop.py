@@ -168,6 +168,7 @@ def _validate(session: Session) -> dict[str, float]:
         session.heldout,
         session.config.validation,
         seq_len=session.plan.seq_len,
+        document_mask=session.plan.document_mask,
         micro_batch=session.config.micro_batch,
         rank=session.rank,
         world_size=session.world_size,
