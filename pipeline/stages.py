@@ -10,7 +10,6 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +19,8 @@ from blake3 import blake3
 from datatrove.pipeline.base import PipelineStep
 
 from configs.terminal import progress
-from pipeline.executor import StageExecutor
+from pipeline.executor import Runner
+from pipeline.task_report import shown
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_json
 
@@ -65,7 +65,7 @@ class Stage:
             return f"{finished} of {self.num_tasks} tasks done"
         return "to do"
 
-    def run(self, pool: ProcessPoolExecutor | None) -> dict[str, Any]:
+    def run(self, runner: Runner) -> dict[str, Any]:
         """Do what is not done yet; returns the facts."""
         facts = self.facts()
         if facts is not None:
@@ -73,19 +73,18 @@ class Stage:
         if (self.directory / _DONE).exists():  # complete once, but files are gone or changed
             shutil.rmtree(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._run_tasks(pool)
+        self._run_tasks(runner)
+        for left_over in self.directory.rglob(".*.tmp"):  # of tasks that were killed
+            left_over.unlink()
         facts = self.recount(self.directory)
         done = {"key": self.key, "facts": facts, "files": _sizes(self.directory)}
         write_json_atomic(self.directory / _DONE, done)
         return facts
 
-    def _run_tasks(self, pool: ProcessPoolExecutor | None) -> None:
-        executor = StageExecutor(self.steps(self.directory), self.num_tasks, self.directory / LOGS)
-        weights = self.weights()
-        with progress(self.name, sum(weights), "MB") as bar:
-            todo = set(executor.get_incomplete_ranks())
-            bar.advance(sum(w for rank, w in enumerate(weights) if rank not in todo))
-            executor.run_on(pool, lambda rank: bar.advance(weights[rank]))
+    def _run_tasks(self, runner: Runner) -> None:
+        logs, weights = self.directory / LOGS, self.weights()
+        with progress(self.name, sum(weights), "MB") as bar, shown(logs, weights, bar):
+            runner.run(self.steps(self.directory), self.num_tasks, logs)
 
 
 def stage_key(name: str, modules: list[ModuleType], inputs: dict[str, Any]) -> str:
