@@ -7,7 +7,6 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.base import Section
 from configs.executor import ExecutorConfig
-from configs.executor import ExecutorConfig
 from configs.presets import with_presets
 
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]

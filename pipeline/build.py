@@ -18,7 +18,6 @@ import polars as pl
 
 from configs.build import BuildConfig, HubSource
 from configs.executor import ExecutorConfig
-from configs.executor import ExecutorConfig
 from configs.terminal import console
 from pipeline import bpe, funnel, hub
 from pipeline.documents import task_file
@@ -28,7 +27,6 @@ from pipeline.given_tokenizer import given_tokenizer, keep_pin
 from pipeline.lock import locked
 from pipeline.packing import read_packed
 from pipeline.plan import DATASET, Plan, Planner
-from pipeline.runner import stage_runner
 from pipeline.roundtrip import RoundTrip
 from pipeline.runner import stage_runner
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
