@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from shards.hash_table import HashTable
@@ -97,7 +98,9 @@ class _IndexFile:
             low = bisect.bisect_right(firsts, start) - 1
             wanted |= set(range(low, bisect.bisect_left(firsts, stop)))
         self._rows = self._file.read_row_groups(sorted(wanted), list(_COLUMNS), use_threads=False)
-        self._starts = self._rows["token_start"].to_numpy() + self._base
+        self._starts = self._base + np.concatenate(
+            [_integers(chunk) for chunk in self._rows["token_start"].chunks]
+        )
 
     def holding(self, start: int, stop: int) -> list[Document]:
         """The documents, of those loaded, that have tokens in [start, stop)."""
@@ -141,3 +144,9 @@ class _IndexFile:
         column = self._file.schema.names.index("token_start")
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
         return [self._base + group.column(column).statistics.min for group in groups]
+
+
+def _integers(chunk: Any) -> npt.NDArray[np.int64]:
+    """An int64 column without nulls; pyarrow's own way would load pandas, 0.2 seconds."""
+    values = np.frombuffer(chunk.buffers()[1], np.int64)
+    return values[chunk.offset : chunk.offset + len(chunk)]
