@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from contamination.words import RECIPE_HASH, hash_words
 
-__all__ = ["RECIPE_HASH", "NGrams", "jaccard_of_pairs", "ngrams_of", "sorted_sets"]
+__all__ = ["RECIPE_HASH", "NGrams", "copy_rows", "jaccard_of_pairs", "ngrams_of", "sorted_sets"]
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
@@ -83,6 +83,24 @@ def _make_sets(hashes, rows, offsets):  # type: ignore[no-untyped-def]
                 size += 1
         offsets[document + 1] = size
     return size
+
+
+@njit(nogil=True, cache=True)
+def copy_rows(values, ends, rows, out, out_ends, out_rows):  # type: ignore[no-untyped-def]
+    """Copy ragged rows: row `rows[k]` of `values` becomes row `out_rows[k]` of `out`.
+
+    Args:
+        values: the values of all rows.
+        ends: int64 [num_rows + 1]; row r is [ends[r], ends[r + 1]).
+        rows: int64 [size].
+        out: like values.
+        out_ends: like ends, of `out`.
+        out_rows: int64 [size].
+    """
+    for k in range(len(rows)):
+        start, to = ends[rows[k]], out_ends[out_rows[k]]
+        for i in range(ends[rows[k] + 1] - start):
+            out[to + i] = values[start + i]
 
 
 @njit(nogil=True, cache=True)

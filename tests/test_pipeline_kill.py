@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STAGES = [
-    "extract-text", "extract-math", "filter-text", "filter-math", "signatures", "dedup",
+    "extract-text", "extract-math", "filter-text", "filter-math", "signatures", "order",
+    "candidates", "ngrams", "similar", "dedup",
     "tokenizer", "encoder", "encode", "pack",
 ]  # fmt: skip
 

@@ -1,0 +1,204 @@
+"""The stages of deduplication, wired together for `pipeline.plan`."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import contamination.words
+from configs.build import DedupConfig
+from pipeline import (
+    dedup,
+    dedup_candidates,
+    dedup_files,
+    dedup_order,
+    dedup_report,
+    dedup_similar,
+    ngrams,
+    signatures,
+)
+from pipeline.dedup import FACTS, DecideDuplicates
+from pipeline.dedup_candidates import FindCandidates
+from pipeline.dedup_files import DedupInput
+from pipeline.dedup_order import OrderDocuments
+from pipeline.dedup_similar import ComparePairs, WriteNGramSets
+from pipeline.signatures import WriteSignatures, signature_file
+from pipeline.stages import Stage
+
+Weights = Callable[[], list[float]]
+
+
+class MakeStage(Protocol):
+    """What `Planner` makes its stages with."""
+
+    def __call__(self, name: str, modules: list[Any], inputs: dict[str, Any], **rest: Any) -> Stage:
+        """A stage, with its key and directory."""
+
+
+class DedupStages(NamedTuple):
+    """In the order in which they run."""
+
+    signatures: Stage
+    order: Stage
+    candidates: Stage
+    ngrams: Stage
+    similar: Stage
+    decide: Stage
+
+
+class DedupPlanner:
+    """Makes the stages.
+
+    Args:
+        config: the section `dedup`.
+        files: (source, documents file) in reading order.
+        key: of the files.
+        weights: megabytes of text in every file.
+        stage: makes a stage.
+        memory: working bytes of a task; they never change a result.
+    """
+
+    def __init__(
+        self,
+        config: DedupConfig,
+        files: Sequence[tuple[str, Path]],
+        key: Any,
+        weights: Weights,
+        stage: MakeStage,
+        memory: int,
+    ) -> None:
+        self.config, self.files, self.key, self.weights = config, files, key, weights
+        self.stage, self.memory = stage, memory
+        self.tasks = min(config.bands, max(4, len(files)))
+        """Of the stages that are not split by files: decided by the input alone."""
+
+    def plan(self) -> DedupStages:
+        """All stages; nothing is read or written."""
+        signed = self._signatures()
+        self.inputs = [
+            DedupInput(name, path, signature_file(signed.directory, rank))
+            for rank, (name, path) in enumerate(self.files)
+        ]
+        sources = dict.fromkeys(name for name, _ in self.files)
+        self.priority = list(dict.fromkeys([*self.config.priority, *sources]))
+        order = self._order(signed)
+        candidates = self._candidates(signed, order)
+        sets = self._ngrams(candidates)
+        similar = self._similar(order, candidates, sets)
+        return DedupStages(signed, order, candidates, sets, similar, self._decide(order, similar))
+
+    def _signatures(self) -> Stage:
+        shape = self.config.model_dump(include={"ngram_words", "bands", "rows_per_band", "seed"})
+        return self.stage(
+            "signatures",
+            [contamination.words, dedup_files, ngrams, signatures],
+            shape | {"files": self.key},
+            num_tasks=len(self.files),
+            steps=lambda d: [
+                WriteSignatures([path for _, path in self.files], self.config, d, self.memory)
+            ],
+            recount=_nothing,
+            weights=self.weights,
+        )
+
+    def _order(self, signed: Stage) -> Stage:
+        return self.stage(
+            "order",
+            [dedup_files, dedup_order],
+            {"signatures": signed.key, "priority": self.priority},
+            num_tasks=1,
+            steps=lambda d: [
+                OrderDocuments(self.inputs, self.priority, self.config, d, self.memory)
+            ],
+            recount=_nothing,
+            weights=self._whole,
+        )
+
+    def _candidates(self, signed: Stage, order: Stage) -> Stage:
+        return self.stage(
+            "candidates",
+            [dedup_candidates, dedup_files],
+            {"order": order.key},
+            num_tasks=self.tasks,
+            steps=lambda d: [
+                FindCandidates(
+                    self.inputs, self.config, order.directory, d, self.tasks, self.memory
+                )
+            ],
+            recount=_nothing,
+            weights=self._shared,
+        )
+
+    def _ngrams(self, candidates: Stage) -> Stage:
+        return self.stage(
+            "ngrams",
+            [contamination.words, dedup_similar, ngrams],
+            {"candidates": candidates.key},
+            num_tasks=len(self.files),
+            steps=lambda d: [
+                WriteNGramSets(self.inputs, self.config, candidates.directory, self.tasks, d)
+            ],
+            recount=_nothing,
+            weights=self.weights,
+        )
+
+    def _similar(self, order: Stage, candidates: Stage, sets: Stage) -> Stage:
+        return self.stage(
+            "similar",
+            [dedup_files, dedup_similar, ngrams],
+            {"ngrams": sets.key, "threshold": self.config.threshold},
+            num_tasks=self.tasks,
+            steps=lambda d: [
+                ComparePairs(
+                    self.inputs,
+                    self.config,
+                    order.directory,
+                    candidates.directory,
+                    self.tasks,
+                    sets.directory,
+                    d,
+                    self.tasks,
+                    self.memory,
+                )
+            ],
+            recount=_nothing,
+            weights=self._shared,
+        )
+
+    def _decide(self, order: Stage, similar: Stage) -> Stage:
+        return self.stage(
+            "dedup",
+            [dedup, dedup_files, dedup_report],
+            {"similar": similar.key, "config": self.config.model_dump(mode="json")},
+            num_tasks=1,
+            steps=lambda d: [
+                DecideDuplicates(
+                    self.inputs,
+                    self.priority,
+                    self.config,
+                    [],
+                    order.directory,
+                    similar.directory,
+                    self.tasks,
+                    d,
+                    self.memory,
+                )
+            ],
+            recount=_dropped,
+            weights=self._whole,
+        )
+
+    def _whole(self) -> list[float]:
+        return [sum(self.weights())]
+
+    def _shared(self) -> list[float]:
+        return [sum(self.weights()) / self.tasks] * self.tasks
+
+
+def _nothing(directory: Path) -> dict[str, Any]:
+    return {}
+
+
+def _dropped(directory: Path) -> dict[str, Any]:
+    facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+    return {kind: facts[kind] for kind in facts if kind.startswith("dropped_")}
