@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from configs.base import Section
 from configs.mixture import MixtureConfig
 from configs.model import ModelConfig
 from configs.optimizer import OptimizerConfig
 
+Card = Literal["A100-40", "A100-80", "L20", "H100", "H200"]
+"""GPUs that `tally plan` reckons with."""
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -84,6 +86,8 @@ class LaunchConfig(Section):
     """auto: the GPUs where there are any."""
     ranks: PositiveInt | None = None
     """Processes; by default one per GPU, or one on the CPU."""
+    gpu_hour_price: dict[Card | Literal["this"], NonNegativeFloat] = Field(default_factory=dict)
+    """What you pay for an hour of one GPU, by card, for the cost in `tally plan`."""
 
 
 class TrainConfig(Section):
@@ -95,6 +99,9 @@ class TrainConfig(Section):
     model: ModelConfig
     optimizer: OptimizerConfig
     schedule: Annotated[CosineSchedule | WsdSchedule, Field(discriminator="shape")]
+    z_loss: NonNegativeFloat = 0.0
+    """Weight of the mean of logsumexp(logits)^2, minimised with the cross entropy: it keeps the
+    logits near zero (Chowdhery et al. 2022, arXiv:2204.02311, section 5)."""
     micro_batch: PositiveInt
     """Windows that a rank computes at once; the rest of the global batch is accumulated."""
     engine: EngineConfig = EngineConfig()

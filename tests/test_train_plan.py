@@ -18,7 +18,8 @@ from train.cli import app
 from train.errors import TrainError
 from train.flops import count_parameters, flops_per_token, mfu, peak_flops
 from train.model import Decoder
-from train.planreport import duration, effective_tokens, report
+from train.planreport import Assumptions, report
+from train.plantables import duration
 from train.run_dir import (
     check_ranks,
     config_yaml,
@@ -27,6 +28,7 @@ from train.run_dir import (
     prepare,
     read_config,
 )
+from train.worth import effective_tokens
 
 SEQ_LEN = 4
 
@@ -120,18 +122,20 @@ def test_published_flops_of_l20_edu_135m() -> None:
 
 def test_report_by_hand(dataset: Path) -> None:
     run = config(dataset)
-    result = report(run, plan_run(run), ranks=1, tokens_per_s=96 / 3600)
+    result = report(run, plan_run(run), Assumptions(tokens_per_s=96 / 3600))
     assert (result.steps, result.tokens) == (6, 96)
     long, short = result.sources
-    assert (long.stream_tokens, long.windows, long.tokens) == (41, 10, 48)
+    assert (long.available_tokens, long.windows, long.tokens) == (40, 12, 48)
     assert (long.unique_tokens, long.epochs, long.tail_tokens) == (40, 1.2, 0)
-    assert (short.stream_tokens, short.windows, short.tokens) == (10, 2, 48)
+    assert (short.available_tokens, short.windows, short.tokens) == (8, 12, 48)
     assert (short.unique_tokens, short.epochs, short.tail_tokens) == (8, 6.0, 1)
     assert result.unique_tokens == 48
     assert result.hardware[0].hours_low == pytest.approx(1.0)
     assert result.warnings == [
         "short: read 6.0 times; its 48 tokens teach as much as 42.2 fresh ones (88%)",
         "short: the last 1 of 10 tokens are in no window; a shorter data.seq_len loses fewer",
+        f"long, short: no audit in {dataset}.audit; `tally audit {dataset} -b olmo:all` tells "
+        "which benchmarks are in it",
     ]
     count = count_parameters(run.model).total
     assert result.memory_gib["weights"] == pytest.approx(4 * count / 2**30)
@@ -145,9 +149,13 @@ def test_text_shared_by_datasets_built_apart_is_told(dataset: Path, tmp_path: Pa
     data["sources"]["more"] = {"dataset": str(other)}
     data["phases"][0]["weights"]["more"] = 1
     run = config(dataset, data=data)
-    result = report(run, plan_run(run), ranks=1)
+    result = report(run, plan_run(run), Assumptions())
     assert result.overlaps == [("short", "more", 1, 10)]
-    assert "1 documents of more (10 tokens) are in short too" in result.warnings[-1]
+    said = [line for line in result.warnings if "1 documents of more (10 tokens)" in line]
+    assert said == [
+        "1 documents of more (10 tokens) are in short too; reading both repeats them, and they "
+        "count as unique once"
+    ]
 
 
 def test_worth_of_repeated_tokens() -> None:

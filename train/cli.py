@@ -38,7 +38,8 @@ def train_command(
     """Train a model; goes on from the newest checkpoint where there is one."""
     from train.checkpoint import latest_checkpoint
     from train.launch import EXIT_STOPPED, announce_compile, choose_place, launch
-    from train.planreport import print_report, report
+    from train.planreport import Assumptions, report
+    from train.plantables import print_report
     from train.run_dir import check_ranks, exclusive, plan_run, prepare
 
     config = load(config_file, TrainConfig, overrides or ())
@@ -46,7 +47,7 @@ def train_command(
     place = choose_place(config.launch, ranks, gpus)
     check_ranks(config, plan, place.ranks)
     if dry_run:
-        print_report(report(config, plan, place.ranks), console)
+        print_report(report(config, plan, Assumptions(gpus=place.ranks)), console)
         return
     run_dir = output or Path("runs") / config.name
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -75,18 +76,32 @@ def plan_command(
     config_file: ConfigFile,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    ranks: Annotated[int | None, typer.Option(min=1, help="Processes, for the memory.")] = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0, help="Tokens/s measured on this machine.")
+    ranks: Annotated[
+        int | None, typer.Option("--ranks", "--gpus", min=1, help="GPUs that work together.")
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(min=1, help="Your measured speed, all GPUs together.")
+    ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1, help="Share of the peak you reach; else published figures."),
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="CARD=PRICE of one GPU's hour: H100=2.50; `this` is your machine."),
     ] = None,
 ) -> None:
     """Say what a run will read and cost, without training."""
-    from train.planreport import print_report, report
+    from train.hardware import parse_prices
+    from train.planreport import Assumptions, report
+    from train.plantables import print_report
     from train.run_dir import plan_run
 
     config = load(config_file, TrainConfig, overrides or ())
     plan = plan_run(config, may_be_declared=True)
-    result = report(config, plan, ranks or config.launch.ranks or 1, rate)
+    gpus = ranks or config.launch.ranks or 1
+    known = Assumptions(gpus, tokens_per_second, mfu, parse_prices(price or []))
+    result = report(config, plan, known)
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))
     else:
