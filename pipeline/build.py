@@ -27,8 +27,10 @@ from pipeline.given_tokenizer import given_tokenizer, keep_pin
 from pipeline.lock import locked
 from pipeline.packing import read_packed
 from pipeline.plan import DATASET, Plan, Planner
+from pipeline.report import PAGE, is_current, write_report
 from pipeline.roundtrip import RoundTrip
 from pipeline.runner import stage_runner
+from pipeline.samples import works
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
 from pipeline.tokenizing import edits_file
 from shards.atomic import atomic_write, sync, write_json_atomic
@@ -54,6 +56,8 @@ class Built(NamedTuple):
     manifest: Manifest
     reused: bool
     """Whether the dataset was there already."""
+    page: Path
+    """build.html, for people."""
 
 
 def build(
@@ -80,10 +84,13 @@ def build(
             keep_pin(config.tokenizer, given, work)
         planner = Planner(config, sources, given, work)
         plan = planner.plan()
+        page = work / PAGE
         finished = _finished(output, planner)
         if finished is not None:
             console.print(f"{output} is up to date: nothing to do.")
-            return Built(output, finished, reused=True)
+            if not dry_run and not is_current(page, finished):
+                write_report(finished, output, works(plan, planner), page)
+            return Built(output, finished, reused=True, page=page)
         _announce(plan, sources)
         if dry_run:
             return None
@@ -93,7 +100,8 @@ def build(
         manifest = _publish(plan, planner, output)
         log = {"seconds": times, "executor": config.executor.kind, "workers": workers}
         write_json_atomic(work / _LOG, log)
-        return Built(output, manifest, reused=False)
+        write_report(manifest, output, works(plan, planner), page)
+        return Built(output, manifest, reused=False, page=page)
 
 
 def _resolved(config: BuildConfig, output: Path, work: Path) -> dict[str, ResolvedSource]:
@@ -251,16 +259,22 @@ def _differences(manifest: Manifest, planner: Planner) -> list[str]:
         "configuration": manifest.config == _config_json(planner.config),
         "tokenizer": manifest.tokenizer.pin == (planner.given and planner.given.identity),
         "input files": pins == json.loads(json.dumps(wanted)),
+        "held datasets": _held_ids(manifest) == [held.dataset_id for held in planner.held],
         "package versions": manifest.versions == planner.versions,
     }
     return [name for name, equal in same.items() if not equal]
 
 
+def _held_ids(manifest: Manifest) -> list[str]:
+    return [held["dataset_id"] for held in manifest.dedup.get("against", [])]
+
+
 def report(built: Built) -> None:
-    """Print the funnel, then the dataset's path and id."""
+    """Print the funnel, then the page's path, the dataset's id and its path."""
     sources = built.manifest.sources
     console.print(funnel_table({name: facts.funnel for name, facts in sources.items()}))
     for name, facts in sources.items():
         sizes = ", ".join(f"{split} {has.tokens:,} tokens" for split, has in facts.splits.items())
         console.print(f"{name}: {sizes}")
+    console.print(f"samples of what the rules did: {os.path.relpath(built.page)}", soft_wrap=True)
     console.print(f"dataset {built.manifest.dataset_id}\n{built.path}")

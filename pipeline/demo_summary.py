@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
+from pipeline.report import PAGE
 from shards.accountant import total_unique
 from shards.accounts import read_accounts
 from shards.manifest import Manifest, load_manifest
@@ -89,6 +90,7 @@ def _results(out: Path) -> Iterator[Row]:
 
 def _paths(out: Path) -> Iterator[Row]:
     yield "dataset", str(out / "dataset")
+    yield "  what the rules did", str(out / "dataset.work" / PAGE)
     yield "audit report", str(out / "audit" / "audit.html")
     yield "  with planted item", str(out / "audit_planted" / "audit.html")
     yield "run", str(out / "run")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from configs.pages import environment
 from train.card_content import Card, Line
 from train.facts import Fact, receipt_words
 
@@ -14,17 +14,11 @@ _SHORT = 24
 
 def render_page(card: Card) -> str:
     """The page; every fact is a `<data>` element with its mark, its receipt in the tooltip."""
-    environment = Environment(
-        loader=FileSystemLoader(_PAGES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["line"] = line_html
-    environment.filters["kind"] = lambda block: type(block).__name__
-    environment.filters["alignment"] = alignment
-    return environment.get_template("card.html").render(card=card)
+    pages = environment(_PAGES)
+    pages.filters["line"] = line_html
+    pages.filters["kind"] = lambda block: type(block).__name__
+    pages.filters["alignment"] = alignment
+    return pages.get_template("card.html").render(card=card)
 
 
 def line_html(line: Line) -> Markup:
