@@ -63,7 +63,7 @@ class SourceRef(Section):
     """One stream of tokens: a split of a source of a dataset."""
 
     dataset: str
-    """Path of the dataset directory."""
+    """Directory of the dataset, or its address in remote storage (`s3://bucket/name`)."""
     source: str | None = None
     """Name of the source in the dataset; by default the name it has here."""
     split: str = "train"

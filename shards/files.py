@@ -66,7 +66,7 @@ class DatasetFiles:
         """Complete the local copy of a remote dataset; a local one is complete.
 
         Args:
-            advance: called with the bytes of every file once it is there.
+            advance: called with the bytes of every file of stated size once it is there.
 
         Raises:
             DatasetError: a file cannot be had, or there are files that the manifest does not list.
@@ -79,8 +79,9 @@ class DatasetFiles:
             raise DatasetError(
                 f"{self._remote.address}: {len(strays)} file(s) not in the manifest: {shown}"
             )
-        for name in self._facts:
-            advance(self._present(name).stat().st_size)
+        for name, facts in self._facts.items():
+            self._present(name)
+            advance(facts.bytes or 0)
 
     def _present(self, name: str) -> Path:
         facts = self._facts[name]

@@ -11,9 +11,10 @@ from configs.mixture import MixtureConfig
 from shards.accounts import as_json, read_accounts, require_proved, verify_run
 from shards.errors import DatasetError
 from shards.ledger import Ledger, LedgerEntry, digest_tokens, digest_windows, planned_entry
-from shards.plan import Plan, save_plan
+from shards.plan import Plan
+from shards.plan_file import save_plan
 from shards.reader import Dataset
-from shards.tracing import streams_of, trace_document, trace_step
+from shards.tracing import find_document, readings, streams_of, trace_step
 from tests.helpers import make_dataset
 from train.planning import build_plan, open_datasets
 
@@ -82,6 +83,7 @@ def test_what_was_read_is_proved(run: Run) -> None:
         (lambda e: [*e[:7], replace(e[8], step=7), *e[8:]], "step 7: windows_digest"),
         (lambda e: [*e[:7], replace(e[7], windows={"a": 5, "b": 0}), *e[8:]], "step 7: windows is"),
         (lambda e: [*e[:7], replace(e[7], tokens_digest="0" * 32), *e[8:]], "7: tokens_digest"),
+        (lambda e: [*e[:7], replace(e[7], masked_targets=2), *e[8:]], "7: masked_targets is 2"),
         (lambda e: [*e, replace(e[0], step=30)], "the plan ends at step 29"),
     ],
 )
@@ -135,10 +137,11 @@ def test_trace_there_and_back(run: Run) -> None:
     for source, texts in TEXTS.items():
         for number in range(len(texts)):
             doc_id = f"{source}-train-{number}"
-            steps = {r.step for r in trace_document(run.plan, run.datasets, doc_id)}
+            subjects = find_document(run.plan, run.datasets, doc_id)
+            steps = {r.step for r in readings(run.plan, subjects, run.plan.num_steps)}
             assert steps == read.get(doc_id, set())
     with pytest.raises(DatasetError, match="in no source of this run"):
-        trace_document(run.plan, run.datasets, "unknown")
+        find_document(run.plan, run.datasets, "unknown")
 
 
 def test_resume_cuts_the_ledger_back(run: Run) -> None:
@@ -166,7 +169,7 @@ def test_plan_of_a_mixture(run: Run) -> None:
         {"name": "one", "global_batch_tokens": 8, "read": {"a": "1.5 epochs", "b": "1 epoch"}}
     ]
     plan = build_plan(MixtureConfig.model_validate(values))
-    windows = {s.name: s.windows for s in plan.sources}
+    windows = {s.name: plan.layout(n, 8).windows for n, s in enumerate(plan.sources)}
     counts = {a.name: a.windows for a in plan.account(plan.num_steps)}
     assert counts == {"a": windows["a"] * 3 // 2, "b": windows["b"]}
     with pytest.raises(DatasetError, match=r"data\.max_epochs allows 1\.25"):

@@ -9,6 +9,7 @@ from shards.manifest import ShardFacts
 from shards.plan import Plan
 from shards.plan_file import load_plan
 from shards.reader import Dataset
+from shards.remote import is_remote
 from train.errors import TrainError
 
 
@@ -43,6 +44,13 @@ def run_datasets(run_dir: Path, *, check: bool = False) -> dict[str, Dataset]:
             )
         found[source.name] = dataset
     return found
+
+
+def announce_remote(datasets: Mapping[str, Dataset]) -> None:
+    """Say where shards come from that are not here yet: the first steps will wait for them."""
+    for address, dataset in {d.address: d for d in datasets.values()}.items():
+        if is_remote(address):
+            console.print(f"{address}: shards are fetched on first use, to {dataset.path}")
 
 
 def verify_shards(plan: Plan, datasets: Mapping[str, Dataset], heldout: str | None) -> None:

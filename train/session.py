@@ -24,7 +24,7 @@ from train.metrics import MetricsLog
 from train.model import Decoder
 from train.optimizer import build_optimizer
 from train.owners import build_owned_optimizer
-from train.run_data import run_datasets, run_plan, verify_shards
+from train.run_data import announce_remote, run_datasets, run_plan, verify_shards
 from train.run_dir import note_restart, read_config
 from train.state import load_state
 from train.validation import open_streams
@@ -57,6 +57,8 @@ def open_session(run_dir: Path) -> Session:
     datasets = run_datasets(run_dir, check=config.loader.verify == "lazy")
     names = {source.name: source.source for source in plan.sources}
     heldout = config.validation and open_streams(datasets, names, config.validation.split)
+    if rank == 0:
+        announce_remote(datasets)
     if config.loader.verify == "start":
         verify_shards(plan, datasets, config.validation.split if config.validation else None)
     streams = [datasets[s.name].stream(s.source, s.split) for s in plan.sources]
