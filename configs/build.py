@@ -176,6 +176,9 @@ class DedupConfig(Section):
     priority: tuple[SourceName, ...] = ()
     """Sources in the order in which they keep the copy; the ones not named follow in the order
     of `sources`."""
+    against: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Datasets, as directories or addresses, whose documents are not to be repeated: what equals
+    one of them, or is a near-duplicate of one, is dropped as `held_exact` or `held_near`."""
     memory_mb: Annotated[int, Field(ge=512, exclude=True)] = 1024
     """Memory of a process in megabytes; more means fewer passes over the files, never another
     result. What is mapped from files is not counted: the system takes it back at will."""

@@ -11,6 +11,7 @@ from pipeline import (
     dedup,
     dedup_candidates,
     dedup_files,
+    dedup_held,
     dedup_order,
     dedup_report,
     dedup_similar,
@@ -20,8 +21,10 @@ from pipeline import (
 from pipeline.dedup import FACTS, DecideDuplicates
 from pipeline.dedup_candidates import FindCandidates
 from pipeline.dedup_files import DedupInput
+from pipeline.dedup_held import DecodeHeld, HeldDataset, held_facts
 from pipeline.dedup_order import OrderDocuments
 from pipeline.dedup_similar import ComparePairs, WriteNGramSets
+from pipeline.documents import task_file
 from pipeline.signatures import WriteSignatures, signature_file
 from pipeline.stages import Stage
 
@@ -38,6 +41,8 @@ class MakeStage(Protocol):
 class DedupStages(NamedTuple):
     """In the order in which they run."""
 
+    held: tuple[Stage, ...]
+    """The datasets that must not be repeated."""
     signatures: Stage
     order: Stage
     candidates: Stage
@@ -45,12 +50,18 @@ class DedupStages(NamedTuple):
     similar: Stage
     decide: Stage
 
+    def all(self) -> list[Stage]:
+        """Every one of them."""
+        rest = (self.signatures, self.order, self.candidates, self.ngrams, self.similar)
+        return [*self.held, *rest, self.decide]
+
 
 class DedupPlanner:
     """Makes the stages.
 
     Args:
         config: the section `dedup`.
+        held: the datasets of `config.against`.
         files: (source, documents file) in reading order.
         key: of the files.
         weights: megabytes of text in every file.
@@ -61,38 +72,65 @@ class DedupPlanner:
     def __init__(
         self,
         config: DedupConfig,
+        held: Sequence[HeldDataset],
         files: Sequence[tuple[str, Path]],
         key: Any,
         weights: Weights,
         stage: MakeStage,
         memory: int,
     ) -> None:
-        self.config, self.files, self.key, self.weights = config, files, key, weights
+        self.config, self.held, self.key = config, held, key
+        self.own, self.own_weights = files, weights
         self.stage, self.memory = stage, memory
         self.tasks = min(config.bands, max(4, len(files)))
         """Of the stages that are not split by files: decided by the input alone."""
 
     def plan(self) -> DedupStages:
         """All stages; nothing is read or written."""
-        signed = self._signatures()
+        decoded = tuple(self._decoded(item) for item in self.held)
+        self.files = [*self.own, *self._held_files(decoded)]
+        signed = self._signatures(decoded)
         self.inputs = [
-            DedupInput(name, path, signature_file(signed.directory, rank))
+            DedupInput(name, path, signature_file(signed.directory, rank), rank >= len(self.own))
             for rank, (name, path) in enumerate(self.files)
         ]
-        sources = dict.fromkeys(name for name, _ in self.files)
+        sources = dict.fromkeys(name for name, _ in self.own)
         self.priority = list(dict.fromkeys([*self.config.priority, *sources]))
         order = self._order(signed)
         candidates = self._candidates(signed, order)
         sets = self._ngrams(candidates)
         similar = self._similar(order, candidates, sets)
-        return DedupStages(signed, order, candidates, sets, similar, self._decide(order, similar))
+        decide = self._decide(decoded, order, similar)
+        return DedupStages(decoded, signed, order, candidates, sets, similar, decide)
 
-    def _signatures(self) -> Stage:
+    def weights(self) -> list[float]:
+        """Megabytes of text in every file, the held ones too."""
+        return [*self.own_weights(), *(w for held in self.held for w in _held_weights(held))]
+
+    def _decoded(self, held: HeldDataset) -> Stage:
+        return self.stage(
+            f"held-{held.dataset_id[:12]}",
+            [dedup_held],
+            {"dataset_id": held.dataset_id},
+            num_tasks=len(held.pieces()),
+            steps=lambda d: [DecodeHeld(held, d)],
+            recount=lambda d: held_facts(held, d),
+            weights=lambda: _held_weights(held),
+        )
+
+    def _held_files(self, decoded: Sequence[Stage]) -> list[tuple[str, Path]]:
+        return [
+            (held.label(piece), task_file(stage.directory, rank))
+            for held, stage in zip(self.held, decoded, strict=True)
+            for rank, piece in enumerate(held.pieces())
+        ]
+
+    def _signatures(self, decoded: Sequence[Stage]) -> Stage:
         shape = self.config.model_dump(include={"ngram_words", "bands", "rows_per_band", "seed"})
         return self.stage(
             "signatures",
             [contamination.words, dedup_files, ngrams, signatures],
-            shape | {"files": self.key},
+            shape | {"files": self.key, "held": [stage.key for stage in decoded]},
             num_tasks=len(self.files),
             steps=lambda d: [
                 WriteSignatures([path for _, path in self.files], self.config, d, self.memory)
@@ -165,7 +203,7 @@ class DedupPlanner:
             weights=self._shared,
         )
 
-    def _decide(self, order: Stage, similar: Stage) -> Stage:
+    def _decide(self, decoded: Sequence[Stage], order: Stage, similar: Stage) -> Stage:
         return self.stage(
             "dedup",
             [dedup, dedup_files, dedup_report],
@@ -176,7 +214,7 @@ class DedupPlanner:
                     self.inputs,
                     self.priority,
                     self.config,
-                    [],
+                    [stage.facts() or {} for stage in decoded],
                     order.directory,
                     similar.directory,
                     self.tasks,
@@ -193,6 +231,10 @@ class DedupPlanner:
 
     def _shared(self) -> list[float]:
         return [sum(self.weights()) / self.tasks] * self.tasks
+
+
+def _held_weights(held: HeldDataset) -> list[float]:
+    return [4 * piece.facts.tokens / 1e6 for piece in held.pieces()]
 
 
 def _nothing(directory: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from pipeline import (
 )
 from pipeline.dedup import DUPLICATES
 from pipeline.dedup_files import working_bytes
+from pipeline.dedup_held import open_held
 from pipeline.dedup_plan import DedupPlanner, DedupStages
 from pipeline.documents import ReadDocuments, WriteDocuments, task_file
 from pipeline.encoder_check import ENCODER, ChooseEncoder, choose, samples
@@ -77,7 +78,7 @@ class Plan(NamedTuple):
         first = [
             stage for name, stage in self.download.items() if self.extract[name].facts() is None
         ]
-        last = [*self.find_duplicates, self.tokenizer, self.encoder, self.encode, self.pack]
+        last = [*self.find_duplicates.all(), self.tokenizer, self.encoder, self.encode, self.pack]
         return [*first, *self.extract.values(), *self.filter.values(), *last]
 
 
@@ -100,6 +101,7 @@ class Planner:
     ) -> None:
         self.config, self.sources, self.given, self.work = config, sources, given, work
         self.versions = versions()
+        self.held = open_held(config.dedup.against)
         self.parts = [name for name, source in sources.items() for _ in source.task_bytes]
         """The source of every extraction task, in reading order."""
 
@@ -181,6 +183,7 @@ class Planner:
     def _dedup(self, filtered: dict[str, Stage]) -> DedupStages:
         return DedupPlanner(
             self.config.dedup,
+            self.held,
             self._named_files(filtered),
             _keys(filtered),
             lambda: self._kept_weights(filtered),

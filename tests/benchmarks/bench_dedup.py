@@ -27,12 +27,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from configs.build import DedupConfig
-from pipeline.dedup import DUPLICATES, DedupInput, FindDuplicates
+from pipeline.dedup import DUPLICATES
 from pipeline.ngrams import jaccard_of_pairs, ngrams_of, sorted_sets
-from pipeline.signatures import WriteSignatures, signature_file
 from tests.benchmarks.bench_tokenize import rival
 from tests.benchmarks.corpus import data_folder, texts_of_size, write_documents
 from tests.benchmarks.rival_datatrove import timed
+from tests.helpers_dedup import dedup_stages, run_stage
 
 BANDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 
@@ -93,16 +93,12 @@ def _corpus(texts: list[str], left: list[int], right: list[int]) -> Corpus:
 
 
 def ours(folder: Path, num_documents: int, config: DedupConfig) -> dict[str, Any]:
-    """Both stages; seconds and the ids left."""
+    """All stages; seconds and the ids left."""
     documents = folder / "in/00000.parquet"
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        out = Path(made)
-        signed = WriteSignatures([documents], config, out)
-        find = FindDuplicates(
-            [DedupInput("a", documents, signature_file(out, 0))], ["a"], config, out
-        )
-        times = [timed(lambda step=step: [*step.run(rank=0)]) for step in (signed, find)]  # type: ignore[misc]
-        gone = set(pl.read_parquet(out / DUPLICATES)["doc_id"])
+        stages = dedup_stages(Path(made), [("a", documents)], config)
+        times = [timed(lambda stage=stage: run_stage(stage)) for stage in stages.all()]  # type: ignore[misc]
+        gone = set(pl.read_parquet(stages.decide.directory / DUPLICATES)["doc_id"])
     kept = [name for name in (f"d{i}" for i in range(num_documents)) if name not in gone]
     return {
         "wall": sum(wall for wall, _ in times), "cpu": sum(cpu for _, cpu in times),

@@ -1,44 +1,64 @@
-"""Peak memory and time of the deduplication stage by number of documents: the growth law.
+"""Peak memory and time of every stage of deduplication by number of documents: the growth law.
 
-Run: `python tests/benchmarks/bench_dedup_memory.py [DOCUMENTS ...]`. Documents are made up: 60
-words from a vocabulary of 50,000, every fifth a copy of an earlier one with two words replaced, ids
-as long as those of FineWeb. Every size runs in a process of its own; its anonymous memory is
-sampled a hundred times a second. (Mapped files are not counted: the system takes those pages back
-at will.)
+Run: `TALLY_TESTDATA=... python tests/benchmarks/bench_dedup_memory.py [--memory MB] [DOCUMENTS
+...]`. Documents are 60 words from real text, every fifth a copy of an earlier one with two words
+replaced; ids are as long as those of FineWeb. Every stage of every size runs in
+a process of its own; its anonymous memory is sampled a hundred times a second. (Mapped files are
+not counted: the system takes those pages back at will.)
 """
 
-import subprocess
+import multiprocessing
 import sys
 import tempfile
 import threading
 import time
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from configs.build import DedupConfig
-from pipeline.dedup import DedupInput, FindDuplicates
-from pipeline.documents import DocumentFile, document
-from pipeline.signatures import WriteSignatures, signature_file
+from pipeline.documents import SCHEMA
+from shards.hashing import content_hash
+from tests.benchmarks.corpus import texts_of_size
+from tests.helpers_dedup import dedup_stages, run_stage
 
-WORDS, COPY_EVERY, FILE_DOCUMENTS = 60, 5, 100_000
+WORDS, COPY_EVERY, FILE_DOCUMENTS, ROW_GROUP = 60, 5, 100_000, 20_000
 
 
-def write(folder: Path, num_documents: int) -> list[Path]:
+def write(folder: Path, num_documents: int) -> list[tuple[str, Path]]:
     """Documents files of 100,000 each."""
-    paths = []
+    words, files = " ".join(texts_of_size(20)).split(), []
     for number, first in enumerate(range(0, num_documents, FILE_DOCUMENTS)):
-        rng = np.random.default_rng(number)
         size = min(FILE_DOCUMENTS, num_documents - first)
-        words = rng.integers(0, 50_000, (size, WORDS))
-        words[COPY_EVERY::COPY_EVERY] = words[: len(words[COPY_EVERY::COPY_EVERY])]
-        words[COPY_EVERY::COPY_EVERY, [20, 50]] = rng.integers(0, 50_000, 2)
-        paths.append(folder / f"{number:05d}.parquet")
-        with DocumentFile(paths[-1]) as file:
-            for i, row in enumerate(words.tolist()):
-                text = " ".join([f"w{word}" for word in row])
-                file.add(document(f"<urn:uuid:{first + i:036d}>", text, "made", first + i))
-    return paths
+        files.append(("made", folder / f"{number:05d}.parquet"))
+        texts = list(_texts(words, size, number))
+        ids = [f"<urn:uuid:{first + i:036d}>" for i in range(size)]
+        columns = {
+            "doc_id": ids, "text": texts, "characters": [len(text) for text in texts],
+            "bytes": [len(text.encode()) for text in texts],
+            "content_hash": [content_hash(text) for text in texts], "origin_file": ["made"] * size,
+            "origin_row": list(range(size)), "url": [None] * size, "reason": [None] * size,
+        }  # fmt: skip
+        pq.write_table(pa.table(columns, SCHEMA), files[-1][1], row_group_size=ROW_GROUP)
+    return files
+
+
+def _texts(words: list[str], size: int, seed: int) -> list[str]:
+    """Texts of one file; words are renamed by file, so that only the planted copies repeat."""
+    rng, texts = np.random.default_rng(seed), list[str]()
+    for i in range(size):
+        if i % COPY_EVERY or not i:
+            start = int(rng.integers(0, len(words) - WORDS))
+            tail = f" {seed}x{i}"
+            texts.append(tail.join(words[start : start + WORDS]))
+        else:
+            copy = texts[int(rng.integers(0, i))].split()
+            copy[20], copy[50] = "edited", str(i)
+            texts.append(" ".join(copy))
+    return texts
 
 
 def anonymous_mb() -> float:
@@ -66,35 +86,46 @@ class Peak:
             time.sleep(0.01)
 
 
-def measure(num_documents: int) -> None:
-    """Run the stage on so many documents and print one line."""
-    config = DedupConfig()
-    with tempfile.TemporaryDirectory() as made:
+def measured(work: Path, files: list[tuple[str, Path]], memory_mb: int, stage: int) -> list[float]:
+    """Run a stage: highest memory, seconds of processor time."""
+    peak, start = Peak(), time.process_time()
+    run_stage(dedup_stages(work, files, DedupConfig(memory_mb=memory_mb)).all()[stage])
+    return [peak.stop(), time.process_time() - start]
+
+
+def measure(num_documents: int, memory_mb: int) -> None:
+    """Run all stages on so many documents and print one line."""
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as made,
+        Pool(1, maxtasksperchild=1, context=context) as pool,
+    ):
         folder = Path(made)
-        paths = write(folder, num_documents)
-        signed = WriteSignatures(paths, config, folder / "s")
-        for rank in range(len(paths)):
-            list(signed.run(rank=rank))
-        inputs = [
-            DedupInput("a", path, signature_file(folder / "s", i)) for i, path in enumerate(paths)
+        files = write(folder, num_documents)
+        names = [stage.name for stage in dedup_stages(folder, files, DedupConfig()).all()]
+        cells = [
+            pool.apply(measured, (folder / "work", files, memory_mb, stage))
+            for stage in range(len(names))
         ]
-        before, peak, start = anonymous_mb(), Peak(), time.process_time()
-        list(FindDuplicates(inputs, ["a"], config, folder).run(rank=0))
-        seconds, most = time.process_time() - start, peak.stop()
-    each = 1e6 * (most - before) / num_documents
+        disk = sum(path.stat().st_size for path in (folder / "work").rglob("*") if path.is_file())
+    shown = ", ".join(
+        f"{name} {most:.0f} MB {seconds:.1f} s"
+        for name, (most, seconds) in zip(names, cells, strict=True)
+    )
+    most, seconds = max(cell[0] for cell in cells), sum(cell[1] for cell in cells)
     print(
-        f"{num_documents:>10,} documents: {most:7.0f} MB at most, {before:.0f} before: "
-        f"{each:5.0f} bytes a document; {seconds:.1f} s"
+        f"{num_documents:>10,} documents, memory_mb {memory_mb}: {most:.0f} MB at most, "
+        f"{seconds:.1f} s, {disk / num_documents:.0f} bytes of disk a document; {shown}",
+        flush=True,
     )
 
 
 def main() -> None:
-    sizes = [int(size) for size in sys.argv[1:]] or [100_000, 300_000, 1_000_000]
-    if len(sizes) == 1:
-        return measure(sizes[0])
-    for size in sizes:
-        subprocess.run([sys.executable, __file__, str(size)], check=True)
-    return None
+    args = sys.argv[1:]
+    memory_mb = int(args[args.index("--memory") + 1]) if "--memory" in args else 1024
+    sizes = [int(arg) for arg in args if arg != "--memory" and arg != str(memory_mb)]
+    for size in sizes or [50_000, 200_000, 800_000]:
+        measure(size, memory_mb)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import polars as pl
+import pyarrow.parquet as pq
 
 from configs.build import ShardsConfig, SplitConfig, TokenizerConfig
 from pipeline.bpe import document_ends
-from pipeline.dedup import _SCHEMA, DUPLICATES
+from pipeline.dedup import DUPLICATES, SCHEMA
+from pipeline.encoder_check import ENCODER
 from pipeline.encoders import encoder_of
 from pipeline.packing import PackSource, read_packed
-from pipeline.tokenizing import ENCODER, EncodeDocuments, EncodeInput
+from pipeline.tokenizing import EncodeDocuments, EncodeInput
 from shards.atomic import write_json_atomic
 from tests.benchmarks.corpus import TOKENIZER, data_folder, texts_of_size, write_documents
 from tests.benchmarks.rival_datatrove import timed
@@ -83,7 +84,7 @@ def prepare(folder: Path, megabytes: float) -> float:
     texts = texts_of_size(megabytes)
     size = write_documents(folder / "in/00000.parquet", texts)
     write_documents(folder / "none.parquet", [])
-    pl.DataFrame(schema=_SCHEMA).write_parquet(folder / DUPLICATES)
+    pq.write_table(SCHEMA.empty_table(), folder / DUPLICATES)
     write_json_atomic(folder / ENCODER, {"name": "fastokens"})
     print(f"{size:.1f} MB, {len(texts):,} documents, {1000 * size / len(texts):.1f} kB each")
     return size
