@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.pages import clean
 from contamination.evidence import Segment
 from contamination.findings import Finding
 from contamination.report import percent, recall
@@ -22,8 +23,6 @@ MAX_CARDS = 500
 """Cards on the page, strongest first; matches.parquet has all findings."""
 
 _HERE = Path(__file__).parent
-# Control characters, and those that turn the direction of the text around them.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _CLASS_MEANING = {
     "qa": "question with its answer",
     "question": "the question",
@@ -68,7 +67,7 @@ def page(facts: dict[str, Any], findings: Sequence[Finding], title: str) -> str:
 
 
 def _escape(text: object) -> str:
-    return html.escape(_UNSAFE.sub("\ufffd", str(text)), quote=True)
+    return html.escape(clean(str(text)), quote=True)
 
 
 def _verdict(facts: dict[str, Any]) -> str:
