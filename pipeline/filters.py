@@ -14,20 +14,35 @@ from typing import NamedTuple, get_args
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.filters import FineWebQualityFilter, URLFilter
+from datatrove.pipeline.filters import URLFilter
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
 from tldextract import TLDExtract
 
 from configs.build import Edit, Profile, Source
-from pipeline import edits, gopher, language, modular, phrases, word_table, words
+from pipeline import (
+    characters,
+    cutting,
+    edits,
+    gopher,
+    language,
+    lines,
+    modular,
+    phrases,
+    shapes,
+    word_table,
+    words,
+)
 from pipeline.documents import DocumentFile, task_file
 from pipeline.edits import C4Lines, with_edits
-from pipeline.gopher import GopherQuality, GopherRepetition
+from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
 from pipeline.language import LanguageFilter
-from pipeline.word_table import WordCount, WordTable
+from pipeline.word_table import WordTable
 
-MODULES = [sys.modules[__name__], edits, gopher, language, modular, phrases, word_table, words]
+MODULES = [
+    *(sys.modules[__name__], characters, cutting, edits, gopher, language, lines, modular),
+    *(phrases, shapes, word_table, words),
+]
 """The code that decides what a profile keeps."""
 FOLDERS = ("kept", "dropped", "edited")
 """What the stage writes: a file a task in each."""
@@ -80,9 +95,7 @@ class AddressFilter(URLFilter):
 
 
 def _web(table: WordTable) -> list[BaseFilter]:
-    fineweb = FineWebQualityFilter(language=WordCount(table))
-    # The language comes last, since it takes longest.
-    return [GopherQuality(table), GopherRepetition(table), fineweb, LanguageFilter()]
+    return [GopherQuality(table), GopherRepetition(table), FineWebQuality(table), LanguageFilter()]
 
 
 def _crawl(table: WordTable) -> list[BaseFilter]:

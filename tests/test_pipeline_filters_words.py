@@ -1,10 +1,11 @@
 """Words, phrases and languages: equal to spaCy's, datatrove's and py3langid's own."""
 
 import os
-import random
+import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
@@ -17,18 +18,21 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
 from datatrove.pipeline.filters.gopher_repetition_filter import (
     find_all_duplicate,
+    find_duplicates,
     find_top_duplicate,
     get_n_grams,
 )
+from datatrove.utils.text import TERMINAL_PUNCTUATION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from pipeline.documents import document
-from pipeline.gopher import GopherQuality, GopherRepetition
-from pipeline.language import LanguageFilter, identifier
+from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
+from pipeline.language import LONGEST, LanguageFilter, identifier
 from pipeline.phrases import repeated_phrases, top_phrases
-from pipeline.word_table import WordCount, WordTable
+from pipeline.shapes import hashes_of
+from pipeline.word_table import WordTable
 from pipeline.words import MAX_CHUNK, EnglishWords
 from tests.benchmarks.bench_filters import rows
 
@@ -128,25 +132,62 @@ def test_words_and_sentences_are_those_of_spacy(text: str) -> None:
 def test_repeated_phrases_are_those_of_datatrove(text: str, n: int) -> None:
     words, measured = EnglishWords().word_tokenize(text), WordTable(STOP_WORDS).words(text)
     n_grams = get_n_grams(words, n)
-    assert top_phrases(measured, n)[n] == (find_top_duplicate(n_grams) if n_grams else 0)
-    assert repeated_phrases(measured, n)[n] == find_all_duplicate(words, n)
+    assert top_phrases(measured, n, n) == [find_top_duplicate(n_grams) if n_grams else 0]
+    assert repeated_phrases(measured, n, n) == [find_all_duplicate(words, n)]
+
+
+LETTERS = "dogs Dogs DOGS McBean abcs iPhone NASAs naïve caf km PM US a I s he won Mr don em etc"
+PARTS = (
+    *f"{LETTERS} cannot 7 10 1999 2,000 ... 's ’s n't :// :) --".split(),  # noqa: SIM905
+    *"'’\"“”‘.,;:!?()[]{}/-–—_@#$%&*+=<>|~^°²•…",
+)
+CHUNKS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=7).map("".join)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(CHUNKS, max_size=5).map(" ".join))
+def test_cutting_by_shapes_is_cutting_by_the_rules(text: str) -> None:
+    words = EnglishWords().word_tokenize(text)
+    measured = WordTable(STOP_WORDS).words(text)
+    assert measured.length.tolist() == list(map(len, words))
+    assert measured.hash.tolist() == hashes_of(words).tolist()
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS, st.sampled_from(["\n", "\n\n", "\r\n", " \n \n", "\u2028"]))
+def test_lines_are_those_of_python(text: str, between: str) -> None:
+    text = text + between + text.upper() + between + text
+    counts = WordTable(STOP_WORDS).lines(text)
+    lines, rows = text.splitlines(), re.split("\n+", text)
+    inked = [line for line in text.split("\n") if line.strip()]
+    paragraphs = re.split(r"\n{2,}", text.strip())
+    assert counts == (
+        *(text.count("\n"), text.count("#"), text.count("...") + text.count("…")),
+        *(len(lines), sum(line.lstrip().startswith(("•", "-")) for line in lines)),
+        sum(line.rstrip().endswith(("...", "…")) for line in lines),
+        *(len(paragraphs), *find_duplicates(paragraphs), len(rows), *find_duplicates(rows)),
+        *(len(inked), sum(line.endswith(tuple(TERMINAL_PUNCTUATION)) for line in inked)),
+        *(sum(len(line) <= 30 for line in inked), find_duplicates(inked)[1]),
+    )
 
 
 def test_run_together_words_count_as_repeated() -> None:
     measured = WordTable(STOP_WORDS).words("ab c x a bc")
-    assert repeated_phrases(measured, 2) == [0, 0, 3]  # "abc" again, cut otherwise
-    assert top_phrases(measured, 2) == [0, 2, 4]  # "ab" and "ab c", the first of equals
+    assert repeated_phrases(measured, 1, 2) == [0, 3]  # "abc" again, cut otherwise
+    assert top_phrases(measured, 1, 2) == [2, 4]  # "ab" and "ab c", the first of equals
 
 
-def test_table_forgets_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.word_table._REMEMBERED", 50)
-    table, fresh = WordTable(STOP_WORDS), random.Random(0)
-    for _ in range(20):
-        text = " ".join(str(fresh.random()) + ", of the" for _ in range(20))
-        ours, theirs = table.words(text), WordTable(STOP_WORDS).words(text)
-        assert ours.hash.tolist() == theirs.hash.tolist()
-        assert ours.flags.tolist() == theirs.flags.tolist()
-        assert (len(table) < 150, ours.stop_words) == (True, 2)
+def test_shapes_are_forgotten_and_learned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "(Dogs), 10km/h of the “café” at $5... and a.m."
+    first = WordTable(STOP_WORDS).words(text)
+    expected = first.hash.tolist(), first.length.tolist(), first[2:]
+    monkeypatch.setattr("pipeline.shapes._REMEMBERED", 3)
+    table = WordTable(STOP_WORDS)
+    for number in range(20):
+        table.words(f"x{number}y of {number}:z")
+        again = table.words(text)
+        assert (again.hash.tolist(), again.length.tolist(), again[2:]) == expected
+    assert expected[2] == (10, 29, 8, 3)
 
 
 def pairs() -> list[tuple[BaseFilter, BaseFilter]]:
@@ -169,7 +210,7 @@ def pairs() -> list[tuple[BaseFilter, BaseFilter]]:
             GopherRepetition(table, **line_rules),
             GopherRepetitionFilter(language=language, **line_rules),
         ),
-        (FineWebQualityFilter(language=WordCount(table)), FineWebQualityFilter(language=language)),
+        (FineWebQuality(table), FineWebQualityFilter(language=language)),
         (C4QualityFilter(language=EnglishWords(), **c4), C4QualityFilter(language=language, **c4)),
     ]
 
@@ -221,6 +262,21 @@ def test_languages_are_those_of_py3langid(text: str) -> None:
     language, confidence = identifier().classify(text)
     their_language, their_confidence = original().classify(text)
     assert (language, confidence) == (their_language, pytest.approx(their_confidence, abs=1e-4))
+
+
+def test_state_of_the_automaton_depends_on_few_bytes() -> None:
+    model = original()
+    moves = np.array(model.tk_nextmove).reshape(-1, 256)
+    rows = np.array(model.tk_row)
+    states, steps = np.zeros(1, np.int64), 0
+    reached = np.zeros(len(rows), bool)
+    reached[0] = True
+    while len(states):  # breadth first: a state's depth is the length of what it remembers
+        states = np.unique(moves[rows[states]])
+        states = states[~reached[states]]
+        reached[states] = True
+        steps += 1
+    assert steps - 1 <= LONGEST
 
 
 @pytest.mark.parametrize(
