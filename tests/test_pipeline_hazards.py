@@ -21,7 +21,7 @@ from configs.build import BuildConfig
 from pipeline.build import Built, build
 
 EOS = "<|endoftext|>"
-WORDS = [
+WORDS = ["river", "hill", "stone", "cloud", "meadow", "winter", "harvest", "lantern", "bridge"]
     "river",
     "hill",
     "stone",
