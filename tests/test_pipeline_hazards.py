@@ -22,17 +22,6 @@ from pipeline.build import Built, build
 
 EOS = "<|endoftext|>"
 WORDS = ["river", "hill", "stone", "cloud", "meadow", "winter", "harvest", "lantern", "bridge"]
-    "river",
-    "hill",
-    "stone",
-    "cloud",
-    "meadow",
-    "winter",
-    "harvest",
-    "lantern",
-    "bridge",
-    "copper",
-]
 
 
 def sentence(number: int) -> str:
