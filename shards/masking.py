@@ -6,7 +6,7 @@ another document's first token, which nothing in sight foretells: it does not co
 (as with Megatron's `eod_mask_loss`; OLMo-core lets it count).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,12 @@ class DocumentMask(NamedTuple):
 
 def document_mask(tokens: TokenArray, eos_id: int) -> DocumentMask:
     """Find the documents in windows: [n, seq_len + 1], inputs and the last target."""
-    counted = tokens[:, :-1] != eos_id
-    begins = np.flatnonzero(~counted) + 1
-    rows = np.arange(0, counted.size + 1, max(counted.shape[1], 1))
-    return DocumentMask(np.union1d(rows, begins).astype(np.int32), counted)
+    inputs = tokens[:, :-1]
+    return DocumentMask(document_borders(inputs, eos_id), inputs != eos_id)
+
+
+def document_borders(inputs: npt.NDArray[np.integer[Any]], eos_id: int) -> npt.NDArray[np.int32]:
+    """`DocumentMask.cu_seqlens` of inputs [n, seq_len]."""
+    begins = np.flatnonzero(inputs == eos_id) + 1
+    rows = np.arange(0, inputs.size + 1, max(inputs.shape[1], 1))
+    return np.union1d(rows, begins).astype(np.int32)

@@ -45,6 +45,28 @@ def test_every_token_is_a_target_once(run_dir: Path) -> None:
         assert sums.nats == pytest.approx(total, rel=1e-6)
 
 
+def test_masked_documents_are_scored_one_by_one(run_dir: Path) -> None:
+    """Every piece of a document in a window by itself, as a model trained so has to be scored."""
+    subject = load_subject(run_dir)
+    stream = run_datasets(run_dir)["math"].stream("math", "val")
+    tokens = np.concatenate([[0], stream.tokens(0, stream.num_tokens)]).astype(np.int64)
+    total, start = 0.0, 0
+    while start < stream.num_tokens:
+        stop = min((start // 50 + 1) * 50, stream.num_tokens)  # the window's end
+        ends = np.flatnonzero(tokens[start:stop] == 0)  # behind the EOS, if there is one before
+        stop = min(stop, start + int(ends[0]) + 1) if len(ends) else stop
+        piece = torch.from_numpy(tokens[start : stop + 1])
+        with torch.inference_mode():
+            logits = subject.model(piece[None, :-1])[0]
+        total += float(F.cross_entropy(logits, piece[1:], reduction="sum"))
+        start = stop
+    with progress("test", None, "tokens") as bar:
+        sums = score_stream(subject, stream, 50, 3, bar, masked=True)
+        assert score_stream(subject, stream, 50, 3, bar).nats != pytest.approx(total, rel=1e-4)
+    assert sums.tokens == stream.num_tokens
+    assert sums.nats == pytest.approx(total, rel=1e-5)
+
+
 def test_figures_follow_from_the_sums(run_dir: Path) -> None:
     result = heldout_run(run_dir)
     facts = run_datasets(run_dir)["docs"].manifest.sources

@@ -24,6 +24,7 @@ from configs.terminal import Advance, console, progress
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_json
 from shards.ledger import read_ledger, verify
+from shards.masking import document_borders
 from shards.plan import Plan
 from shards.reader import Dataset, TokenStream
 from train.evaluate import Subject, load_subject
@@ -114,15 +115,33 @@ def _score_sources(
     total = sum(stream.num_tokens for stream in streams.values())
     with progress("held-out loss", total, "tokens") as bar:
         return {
-            name: score_stream(subject, stream, plan.seq_len, batch_size, bar)
+            name: score_stream(
+                subject, stream, plan.seq_len, batch_size, bar, masked=plan.document_mask
+            )
             for name, stream in streams.items()
         }
 
 
 def score_stream(
-    subject: Subject, stream: TokenStream, window: int, batch_size: int, bar: Advance
+    subject: Subject,
+    stream: TokenStream,
+    window: int,
+    batch_size: int,
+    bar: Advance,
+    *,
+    masked: bool = False,
 ) -> Sums:
-    """Every token of a stream as a target once, from windows of `window` targets."""
+    """Every token of a stream as a target once.
+
+    Args:
+        subject: the model.
+        stream: what to read.
+        window: targets a row.
+        batch_size: rows a forward pass.
+        bar: shows the tokens done.
+        masked: documents do not see each other (see `shards.masking`), as in the model's training;
+            their first tokens count all the same, since they are part of the text.
+    """
     facts, eos = stream.facts, subject.eos_id
     sums = Sums(facts.documents, facts.bytes_utf8)
     counts = np.zeros(subject.model.config.vocab_size, dtype=np.int64)
@@ -132,7 +151,7 @@ def score_stream(
         before = stream.tokens(start - 1, start) if start else np.array([eos])
         targets = stream.tokens(start, stop).astype(np.int64)
         inputs = np.concatenate([before, targets[:-1]]).astype(np.int64)
-        nats = _target_nats(subject, inputs, targets, window)
+        nats = _target_nats(subject, inputs, targets, window, masked)
         sums.tokens += len(targets)
         sums.eos_tokens += int((targets == eos).sum())
         sums.nats += float(nats.sum())
@@ -145,7 +164,11 @@ def score_stream(
 
 @torch.inference_mode()
 def _target_nats(
-    subject: Subject, inputs: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], window: int
+    subject: Subject,
+    inputs: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.int64],
+    window: int,
+    masked: bool,
 ) -> npt.NDArray[np.float64]:
     """Negative log-probability of every target, float64 [len(targets)]; rows of `window`."""
     device = next(subject.model.parameters()).device
@@ -154,8 +177,10 @@ def _target_nats(
     nats = []
     for part, width in ((slice(0, whole), window), (slice(whole, None), len(targets) - whole)):
         if len(targets[part]):
-            inputs_BT = torch.from_numpy(inputs[part]).reshape(-1, width).to(device)
-            logits_BTV = subject.model(inputs_BT).float()
+            rows = inputs[part].reshape(-1, width)
+            borders = torch.from_numpy(document_borders(rows, subject.eos_id)).to(device)
+            inputs_BT = torch.from_numpy(rows).to(device)
+            logits_BTV = subject.model(inputs_BT, borders if masked else None).float()
             flat = torch.from_numpy(targets[part]).to(device)
             nats.append(F.cross_entropy(logits_BTV.flatten(0, 1), flat, reduction="none"))
     return torch.cat(nats).double().cpu().numpy()
