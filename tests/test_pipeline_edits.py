@@ -186,7 +186,7 @@ def test_the_dataset_holds_the_text_after_editing(built: Built) -> None:
     stream = dataset.stream("s")
     tokenizer = dataset.tokenizer()
     rows = list(stream.documents().iter_rows(named=True))
-    assert [row["doc_id"] for row in rows] == ["a", "b"]
+    assert [row["doc_id"] for row in rows] in (["a", "b"], ["a", "c"])  # b and c have one text
     for row in rows:
         start, stop = row["token_start"], row["token_start"] + row["token_count"]
         text = tokenizer.decode(stream.tokens(start, stop - 1).tolist())
