@@ -161,8 +161,14 @@ Source = Annotated[
 ]
 
 
+_DEDUP_PRESETS = {"fineweb": {"bands": 14, "rows_per_band": 8}}
+
+
 class DedupConfig(Section):
-    """Exact and near duplicates, looked for across all sources."""
+    """Exact and near duplicates, looked for across all sources.
+
+    `preset: fineweb` sets the bands that FineWeb was made with; other keys may stand beside it.
+    """
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Jaccard similarity of word n-grams from which a document is a near-duplicate; candidates
@@ -182,6 +188,16 @@ class DedupConfig(Section):
     memory_mb: Annotated[int, Field(ge=512, exclude=True)] = 1024
     """Memory of a process in megabytes; more means fewer passes over the files, never another
     result. What is mapped from files is not counted: the system takes it back at will."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "preset" not in value:
+            return value
+        name = value["preset"]
+        if name not in _DEDUP_PRESETS:
+            raise ValueError(f"no preset '{name}'; there are: {', '.join(_DEDUP_PRESETS)}")
+        return _DEDUP_PRESETS[name] | {k: v for k, v in value.items() if k != "preset"}
 
 
 class SplitConfig(Section):

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from shards.accountant import total_unique
 from shards.accounts import Accounts
+from shards.duplicates_view import duplicates_tables
 from shards.errors import DatasetError
 from shards.manifest import Edited, FunnelStage, Manifest
 
@@ -19,6 +20,8 @@ def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Group]:
     yield _sources_table(manifest)
     shown = {n: facts for n, facts in manifest.sources.items() if source in (None, n)}
     yield funnel_table({name: facts.funnel for name, facts in shown.items() if facts.funnel})
+    if source is None:
+        yield from duplicates_tables(manifest.dedup)
 
 
 def _sources_table(manifest: Manifest) -> Group:

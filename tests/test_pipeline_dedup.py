@@ -220,6 +220,15 @@ def test_facts_and_overlap(tmp_path: Path) -> None:
     )
 
 
+def test_fineweb_bands_by_name() -> None:
+    config = DedupConfig.model_validate({"preset": "fineweb", "threshold": 0.8})
+    assert (config.bands, config.rows_per_band, config.threshold) == (14, 8, 0.8)
+    assert "preset" not in config.model_dump()
+    assert "memory_mb" not in config.model_dump()  # it changes no byte, so no dataset's id
+    with pytest.raises(ValueError, match="no preset 'x'; there are: fineweb"):
+        DedupConfig.model_validate({"preset": "x"})
+
+
 def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="unique in a dataset; these occur again: 'x' \\(b\\)"):
         decide(tmp_path, {"a": {"x": "one text"}, "b": {"x": "another"}})
