@@ -14,7 +14,7 @@ of whatever length. Where documents of a plan's sources have the same text, thei
 and the same (`shards.duplicates`): they count for the source that read them first.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -28,7 +28,7 @@ from shards.counters import Counters, PhaseShape, Span, all_layouts
 from shards.errors import DatasetError
 from shards.hashing import blake3_json
 from shards.layout import Layout
-from shards.permutation import ALGORITHM, Permutation
+from shards.permutation import ALGORITHM, Permutation, together
 
 if TYPE_CHECKING:
     from shards.duplicates import Duplicates
@@ -142,8 +142,7 @@ class Plan:
     def step(self, step: int) -> StepWindows:
         """The global batch of `step`, in the order in which slots are dealt to ranks."""
         size, seq_len = self.batch_windows(step), self.seq_len_at(step)
-        ordinals = self.counters.ordinals(step)
-        windows = [self._windows(s, seq_len, *o) for s, o in enumerate(ordinals)]
+        windows = self._windows(seq_len, self.counters.ordinals(step))
         source = np.repeat(np.arange(len(windows), dtype=np.int32), [len(w) for w in windows])
         slots = np.arange(size, dtype=np.int64)
         if self.order == "shuffled":
@@ -290,35 +289,45 @@ class Plan:
         other = () if seq_len == self.seq_len else (seq_len,)
         return Permutation(self.layout(source, seq_len).windows, "epoch", *key, *other)
 
-    def _windows(self, source: int, seq_len: int, first: int, stop: int) -> Ids:
-        """The windows with ordinals [first, stop) of a source, across epoch ends."""
+    def _windows(self, seq_len: int, ordinals: Sequence[tuple[int, int]]) -> list[Ids]:
+        """The windows that each source reads at ordinals [first, stop), across epoch ends."""
         if self.rows:
-            return np.arange(first, stop, dtype=np.int64)
+            return [np.arange(first, stop, dtype=np.int64) for first, stop in ordinals]
+        sources, orders, positions = [], [], []
+        for source, (first, stop) in enumerate(ordinals):
+            for epoch, piece in self._epochs(source, seq_len, first, stop):
+                sources.append(source)
+                positions.append(piece)
+                if self.order == "shuffled":
+                    orders.append(self.epoch_order(source, seq_len, epoch))
+        if self.order == "shuffled":
+            positions = together(orders, positions, forward=True)
+        windows: list[list[Ids]] = [[np.empty(0, dtype=np.int64)] for _ in ordinals]
+        for source, piece in zip(sources, positions, strict=True):
+            windows[source].append(piece)
+        return [np.concatenate(pieces) for pieces in windows]
+
+    def _epochs(
+        self, source: int, seq_len: int, first: int, stop: int
+    ) -> Iterator[tuple[int, Ids]]:
+        """Cut ordinals [first, stop) at the ends of epochs: (epoch, positions in it)."""
         per_epoch = self.layout(source, seq_len).windows
-        pieces = [np.empty(0, dtype=np.int64)]
         while first < stop:
             epoch, position = divmod(first, per_epoch)
-            positions = np.arange(
-                position, min(stop - epoch * per_epoch, per_epoch), dtype=np.int64
-            )
-            if self.order == "shuffled":
-                pieces.append(self.epoch_order(source, seq_len, epoch).forward(positions))
-            else:
-                pieces.append(positions)
-            first += len(positions)
-        return np.concatenate(pieces)
+            end = min(stop - epoch * per_epoch, per_epoch)
+            yield epoch, np.arange(position, end, dtype=np.int64)
+            first += end - position
 
     def _ordinals(self, source: int, span: Span, window: int) -> Ids:
         """Ordinals of a span at which a window is read: int64 [times_read]."""
         if self.rows:  # numbered on over all passes, so each is read once
             return np.array([window] if span.first <= window < span.stop else [], dtype=np.int64)
         per_epoch = self.layout(source, span.seq_len).windows
-        found = []
-        for epoch in range(span.first // per_epoch, -(-span.stop // per_epoch)):
-            place = window
-            if self.order == "shuffled":
-                order = self.epoch_order(source, span.seq_len, epoch)
-                place = int(order.backward(np.array([window]))[0])
-            if span.first <= epoch * per_epoch + place < span.stop:
-                found.append(epoch * per_epoch + place)
-        return np.array(found, dtype=np.int64)
+        epochs = range(span.first // per_epoch, -(-span.stop // per_epoch))
+        places = np.full(len(epochs), window, dtype=np.int64)
+        if self.order == "shuffled":
+            orders = [self.epoch_order(source, span.seq_len, epoch) for epoch in epochs]
+            found = together(orders, np.split(places, len(epochs)), forward=False)
+            places = np.concatenate(found)
+        ordinals = np.arange(epochs.start, epochs.stop, dtype=np.int64) * per_epoch + places
+        return ordinals[(ordinals >= span.first) & (ordinals < span.stop)]

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.permutation import ALGORITHM, Permutation
+from shards.permutation import ALGORITHM, Permutation, together
+from shards.plan import Plan, PlanPhase, PlanSource
 
 GOLDEN_BIG = [256965572, 785089399, 416831989, 959665358]
 
@@ -68,3 +69,56 @@ def test_values_outside_the_domain_are_refused() -> None:
         Permutation(5, 0).forward(np.array([5]))
     with pytest.raises(ValueError, match="0 elements"):
         Permutation(0, 0)
+
+
+def test_a_billion_windows_there_and_back() -> None:
+    n = 10**9
+    permutation = Permutation(n, "epoch", 3, "web", 1)
+    sample = np.random.default_rng(0).integers(0, n, 200_000)
+    there = permutation.forward(sample)
+    assert np.array_equal(permutation.backward(there), sample)
+    assert np.array_equal(permutation.forward(permutation.backward(sample)), sample)
+    assert len(np.unique(there)) == len(np.unique(sample))
+    # uniform over the domain: chi-square of 100 equal parts, 99 degrees of freedom, 5 deviations
+    parts = np.bincount(there // (n // 100), minlength=100)
+    expected = len(sample) / 100
+    assert np.sum((parts - expected) ** 2 / expected) < 99 + 5 * np.sqrt(2 * 99)
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from((5, 256, 257, 1000, 10**9, 2**62)), min_size=1, max_size=5),
+    seed=st.integers(0, 1000),
+)
+def test_orders_together_are_what_each_is_alone(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    orders = [Permutation(n, seed, number) for number, n in enumerate(sizes)]
+    values = [rng.integers(0, n, rng.integers(0, 6)) for n in sizes]
+    there = together(orders, values, forward=True)
+    alone = [order.forward(part) for order, part in zip(orders, values, strict=True)]
+    assert all(np.array_equal(a, b) for a, b in zip(there, alone, strict=True))
+    back = together(orders, there, forward=False)
+    assert all(np.array_equal(a, b) for a, b in zip(back, values, strict=True))
+
+
+def test_batches_spread_over_sources_and_streams_as_at_random() -> None:
+    """Chi-squares below their mean plus five standard deviations (sqrt of twice the freedom).
+
+    Per batch: parts of the stream its windows come from. Over batches: sources by slot.
+    """
+    windows, batch, steps, parts = 100_000, 64, 1000, 8
+    sources = tuple(PlanSource(n, "id", n, "train", windows * 4 + 1) for n in ("a", "b"))
+    plan = Plan(4, 0, "shuffled", sources, (PlanPhase("p", steps, batch, ("1", "1")),))
+    spread, slots = 0.0, np.zeros((2, batch))
+    for step in range(steps):
+        source, window = plan.step(step)
+        for number in (0, 1):
+            found = np.bincount(window[source == number] * parts // windows, minlength=parts)
+            expected = batch / 2 / parts
+            spread += float(np.sum((found - expected) ** 2 / expected))
+            slots[number] += source == number
+    freedom = 2 * steps * (parts - 1)
+    assert abs(spread - freedom) < 5 * np.sqrt(2 * freedom)
+    # a batch has 32 of each source: slots vary as in drawing without putting back
+    by_slot = float(np.sum((slots - steps / 2) ** 2) / (steps / 4)) * (batch - 1) / batch / 2
+    assert abs(by_slot - (batch - 1)) < 5 * np.sqrt(2 * (batch - 1))
