@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
+from pipeline.task_report import tracked
 from shards.atomic import atomic_write
 from shards.hashing import content_hash
 
@@ -73,7 +74,8 @@ class DocumentFile:
 
     def __enter__(self) -> "DocumentFile":
         file = self._stack.enter_context(atomic_write(self._path))
-        self._writer = self._stack.enter_context(pq.ParquetWriter(file, SCHEMA, compression="zstd"))
+        options = {"compression": "zstd", "use_dictionary": ["origin_file", "reason"]}
+        self._writer = self._stack.enter_context(pq.ParquetWriter(file, SCHEMA, **options))
         return self
 
     def __exit__(
@@ -144,5 +146,7 @@ class ReadDocuments(PipelineStep):
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a documents file, batch by batch."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1000):
+        for batch in tracked(
+            file.iter_batches(batch_size=1000), file.metadata.num_rows, lambda batch: batch.num_rows
+        ):
             yield from batch.to_pylist()

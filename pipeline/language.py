@@ -37,6 +37,8 @@ class _Identifier(LanguageIdentifier):
         found = np.array(self.tk_output, np.int32)
         counts = np.zeros(len(weights), np.int32)
         self._tables = (moves, rows, found, weights, self.nb_pc, logarithms, counts)
+        for name in ("tk_nextmove", "tk_row", "tk_output", "_rowbase"):
+            setattr(self, name, ())  # copied, so make room
         return self
 
     def _raw_score(self, text: bytes) -> NDArray[np.float32]:

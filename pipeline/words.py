@@ -10,14 +10,22 @@ patterns take quadratic time; and spaCy can join two chunks into one exception (
 rule here notices.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
 from datatrove.utils.word_tokenizers import WordTokenizer
+
+from shards.atomic import write_json_atomic
+from shards.cache import cache_directory
 
 MAX_CHUNK = 1000
 """Longer chunks are cut in pieces of as many characters before anything else."""
@@ -32,18 +40,13 @@ class EnglishRules:
     """The patterns and the table of spaCy's English tokenizer."""
 
     def __init__(self) -> None:
-        import spacy  # two seconds, in the processes that filter
-        from spacy.pipeline import Sentencizer
-
-        rules: Any = spacy.blank("en").tokenizer
-        self.prefix, self.suffix = rules.prefix_search, rules.suffix_search
-        self.infix, self.url = rules.infix_finditer, rules.url_match
-        self.end_marks = frozenset(Sentencizer().punct_chars)
-        self.special: dict[str, list[str]] = {
-            chunk: [token[_ORTH] for token in rules.rules[chunk]]
-            for chunk in sorted(rules.rules)
-            if not any(map(str.isspace, chunk))
-        }
+        rules = _rules()
+        self.prefix = re.compile(rules["prefix"]).match  # every alternative begins with "^"
+        self.suffix = re.compile(rules["suffix"]).search
+        self.infix = re.compile(rules["infix"]).finditer
+        self.url = re.compile(rules["url"]).match
+        self.end_marks: frozenset[str] = frozenset(rules["end_marks"])
+        self.special: dict[str, list[str]] = rules["special"]
         # Exceptions that the patterns would take apart are looked for again in the cut words.
         self.fragile = {
             "".join(words): (tuple(self._cut(chunk, {})), words)
@@ -143,6 +146,48 @@ def _replace(words: list[str], replaced: dict[int, tuple[int, list[str]]]) -> It
         end, new = replaced.get(position, (position + 1, words[position : position + 1]))
         yield from new
         position = end
+
+
+def _rules() -> dict[str, Any]:
+    """Patterns, table and end marks of spaCy: two seconds to ask for, so they are kept on disk."""
+    path = cache_directory() / "words" / f"spacy-{_spacy_digest()}.json"
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        kept = _asked_rules()
+        write_json_atomic(path, kept)
+    return kept
+
+
+def _spacy_digest() -> str:
+    """Changes with what the rules are written in."""
+    found = find_spec("spacy")
+    assert found is not None
+    assert found.origin is not None
+    folder = Path(found.origin).parent / "lang"
+    files = sorted([*folder.glob("*.py"), *folder.glob("en/*.py")])
+    contents = b"".join(file.read_bytes() for file in files)
+    return f"{version('spacy')}-{blake3(contents).hexdigest()[:16]}"
+
+
+def _asked_rules() -> dict[str, Any]:
+    import spacy
+    from spacy.pipeline import Sentencizer
+
+    rules: Any = spacy.blank("en").tokenizer
+    special = {
+        chunk: [token[_ORTH] for token in rules.rules[chunk]]
+        for chunk in sorted(rules.rules)
+        if not any(map(str.isspace, chunk))
+    }
+    return {
+        "prefix": rules.prefix_search.__self__.pattern,
+        "suffix": rules.suffix_search.__self__.pattern,
+        "infix": rules.infix_finditer.__self__.pattern,
+        "url": rules.url_match.__self__.pattern,
+        "end_marks": sorted(Sentencizer().punct_chars),
+        "special": special,
+    }
 
 
 @cache
