@@ -19,6 +19,7 @@ from shards.atomic import atomic_write
 from shards.convert import Format, find_format
 from shards.convert_files import new_directory
 from shards.convert_sources import Group, find_groups
+from shards.detokenize import Decoder
 from shards.errors import DatasetError
 from shards.formats_base import EosAt, PeerDocument, Reading
 from shards.hashing import blake3_file, content_hash
@@ -63,6 +64,7 @@ class _Importer(NamedTuple):
     directory: Path
     format: Format
     tokenizer: Tokenizer
+    decoder: Decoder
     reading: Reading
     shard_tokens: int
     advance: Callable[[float], None]
@@ -104,9 +106,8 @@ def import_dataset(
         facts = _tokenizer_facts(directory, tokenizer, wanted, name)
         dtype = np.dtype(wanted.dtype or facts.dtype).newbyteorder("<")
         reading = Reading(facts.eos_id, wanted.eos_at, dtype)
-        importer = _Importer(
-            root, directory, chosen, tokenizer, reading, wanted.shard_tokens, advance
-        )
+        decoder, most = Decoder(tokenizer), wanted.shard_tokens
+        importer = _Importer(root, directory, chosen, tokenizer, decoder, reading, most, advance)
         sources = _sources(importer, groups, name, wanted)
         notes = _check_documents(directory, sources)
         return Imported(seal(directory, _manifest(destination, facts, sources, name)), notes)
@@ -163,7 +164,7 @@ def _write_split(importer: _Importer, group: Group) -> SplitFacts:
     )
     for batch in _batches(importer.format.read(group.paths, importer.reading)):
         tokens = _tokens(batch, vocab_size, eos_id)
-        described = zip(batch, _texts(importer.tokenizer, batch), strict=True)
+        described = zip(batch, _texts(importer.decoder, batch, tokens), strict=True)
         rows = [_row(importer.root, group.source, *both) for both in described]
         writer.add_many(index_frame(rows, [len(d.content) + 1 for d in batch]), tokens)
         importer.advance(len(tokens) * batch[0].content.itemsize)
@@ -208,20 +209,22 @@ def _require_known(document: PeerDocument, vocab_size: int) -> None:
         )
 
 
-def _texts(tokenizer: Tokenizer, batch: list[PeerDocument]) -> list[str]:
-    """The documents' texts: the format's own, or decoded."""
-    unsaid = [d.content.tolist() for d in batch if d.label is None or d.label.text is None]
-    decoded = iter(tokenizer.decode_batch(unsaid, skip_special_tokens=False))
-    own = (document.label.text if document.label else None for document in batch)
-    return [next(decoded) if text is None else text for text in own]
+def _texts(decoder: Decoder, batch: list[PeerDocument], tokens: npt.NDArray[Any]) -> list[bytes]:
+    """UTF-8 of the documents' texts: the format's own, or decoded from the batch's tokens."""
+    stops = np.cumsum([len(document.content) + 1 for document in batch]) - 1  # without EOS
+    starts = stops - [len(document.content) for document in batch]
+    own = [document.label.text if document.label else None for document in batch]
+    unsaid = np.array([text is None for text in own])
+    decoded = iter(decoder.texts(tokens, starts[unsaid], stops[unsaid]))
+    return [next(decoded) if text is None else text.encode() for text in own]
 
 
-def _row(root: Path, source: str, document: PeerDocument, text: str) -> DocumentRow:
+def _row(root: Path, source: str, document: PeerDocument, text: bytes) -> DocumentRow:
     file, label = _shown(root, document.path), document.label
     return DocumentRow(
         doc_id=(label and label.doc_id) or f"{source}/{file}#{document.row}",
-        char_count=len(text),
-        byte_count=len(text.encode("utf-8")),
+        char_count=len(text.decode()),
+        byte_count=len(text),
         content_hash=content_hash(text),
         origin_file=(label and label.origin_file) or file,
         origin_row=document.row if label is None or label.origin_row is None else label.origin_row,

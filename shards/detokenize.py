@@ -1,8 +1,9 @@
 """Tokens -> the exact bytes of the text, without the tokenizer library in the loop.
 
 Byte-level BPE (GPT-2, Llama 3 and ours) and sentencepiece-style vocabularies give every token a
-fixed string of bytes, so decoding is concatenation. A `ByteTable` holds these strings; it is
-checked against the tokenizer's own decoding when a dataset is opened.
+fixed string of bytes, so decoding is concatenation. A `ByteTable` holds these strings; whoever
+uses it checks it against the tokenizer's own decoding. `Decoder` does so, and leaves to the
+tokenizer what the table cannot do.
 """
 
 import json
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 
 from shards.errors import DatasetError
 
+_CHECKED_DOCUMENTS = 20
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -103,6 +105,62 @@ def table_of(
     offsets = np.zeros(size + 1, np.int64)
     np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
     return ByteTable(np.frombuffer(b"".join(pieces), np.uint8), offsets, not byte_level)
+
+
+class Decoder:
+    """Texts as the tokenizer decodes them, by the table where that gives the same."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer, self._checked = tokenizer, False
+        try:
+            self._table: ByteTable | None = byte_table(tokenizer)
+        except DatasetError:
+            self._table = None
+
+    def texts(
+        self, tokens: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> list[bytes]:
+        """UTF-8 of documents ``tokens[starts[d]:stops[d]]``."""
+        if not self._checked:
+            self._check(tokens, starts[:_CHECKED_DOCUMENTS], stops[:_CHECKED_DOCUMENTS])
+        if self._table is None:
+            return self._by_library(tokens, starts, stops)
+        data, offsets = self._table.decode(tokens, starts, stops)
+        cuts = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        texts = [data[first:last].tobytes() for first, last in cuts]
+        # A character cut in two decodes to another one, which the library knows.
+        broken = np.array([d for d, text in enumerate(texts) if not _is_utf8(text)], np.int64)
+        if len(broken):
+            mended = self._by_library(tokens, starts[broken], stops[broken])
+            for document, text in zip(broken.tolist(), mended, strict=True):
+                texts[document] = text
+        return texts
+
+    def _check(
+        self, tokens: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> None:
+        self._checked = True
+        if self._table and self.texts(tokens, starts, stops) != self._by_library(
+            tokens, starts, stops
+        ):
+            self._table = None
+
+    def _by_library(
+        self, tokens: NDArray[Any], starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> list[bytes]:
+        spans = zip(starts.tolist(), stops.tolist(), strict=True)
+        ids = [tokens[start:stop].tolist() for start, stop in spans]
+        return [
+            text.encode() for text in self._tokenizer.decode_batch(ids, skip_special_tokens=False)
+        ]
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from shards.hash_table import HashTable
+from shards.hash_table import find_values
 from shards.hashing import document_key
 from shards.reader import TokenStream
 
@@ -61,8 +61,8 @@ class DocumentReader:
         """The document of that id, or the one that a duplicate of that id was folded into."""
         key = document_key(doc_id)
         for shard, facts in enumerate(self.stream.facts.shards):
-            rows = HashTable(self.stream.files.path(facts.ids_path)).find(key)
-            for row in rows.tolist():
+            (rows,) = find_values(self.stream.files.path(facts.ids_path), [key])
+            for row in rows:
                 document = _IndexFile(self.stream, shard).named(row, doc_id)
                 if document:
                     return document

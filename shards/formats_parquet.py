@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.convert_files import Output
+from shards.detokenize import Decoder
 from shards.errors import DatasetError
 from shards.formats_base import Label, Part, PeerDocument, Reading, TokenFile
 from shards.formats_documents import read_documents
@@ -36,7 +37,7 @@ def write_parquet(part: Part, output: Output) -> None:
             ("origin", _ORIGIN),
         ]
     )
-    changed = 0
+    changed, decoder = 0, Decoder(part.dataset.tokenizer())
     for number, shard in enumerate(part.facts.shards):
         name = f"{part.source}/{part.split}-{number:05d}.parquet"
         with (
@@ -44,7 +45,7 @@ def write_parquet(part: Part, output: Output) -> None:
             pq.ParquetWriter(file, schema, compression="zstd") as writer,
         ):
             for rows, tokens in _batches(part, shard):
-                table, inexact = _table(part, rows, tokens, schema)
+                table, inexact = _table(decoder, rows, tokens, schema)
                 writer.write_table(table)
                 changed += inexact
                 output.advance(tokens.nbytes)
@@ -73,20 +74,18 @@ def _batches(
 
 
 def _table(
-    part: Part, rows: pl.DataFrame, tokens: "np.ndarray[Any, np.dtype[Any]]", schema: Any
+    decoder: Decoder, rows: pl.DataFrame, tokens: "np.ndarray[Any, np.dtype[Any]]", schema: Any
 ) -> tuple[Any, int]:
     """A batch as a table, and how many texts are not byte for byte the original."""
-    offsets = np.concatenate([[0], rows["token_count"].cum_sum().to_numpy()]).astype(np.int32)
-    spans = zip(offsets[:-1], offsets[1:] - 1, strict=True)  # without EOS
-    contents = [tokens[start:end].tolist() for start, end in spans]
-    texts = part.dataset.tokenizer().decode_batch(contents, skip_special_tokens=False)
+    offsets = np.concatenate([[0], rows["token_count"].cum_sum().to_numpy()])
+    texts = decoder.texts(tokens, offsets[:-1], offsets[1:] - 1)  # without EOS
     hashes = zip(texts, rows["content_hash"], strict=True)
     inexact = sum(content_hash(text) != known for text, known in hashes)
     origin = rows.select(file="origin_file", row="origin_row", url="url").to_arrow()
     columns = [
         pa.array(rows["doc_id"].to_list(), pa.string()),
         pa.array(texts, pa.string()),
-        pa.ListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
+        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(tokens)),
         pa.array(origin.to_pylist(), _ORIGIN),
     ]
     return pa.Table.from_arrays(columns, schema=schema), inexact

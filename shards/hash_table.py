@@ -1,9 +1,9 @@
 """A file that answers "which entries have this key?" by reading a few of its pages.
 
 Keys are 32-bit hashes, values 32-bit numbers (a row, a token). Entries are sorted by key and cut
-into buckets by the key's leading bits; only the other bits are stored. Memory-mapped, a look-up
-touches one entry of the bucket table and one bucket, whatever the size of the file. Two keys may
-share a hash: whoever asks must check what the values lead to.
+into buckets by the key's leading bits; only the other bits are stored. A look-up reads one entry
+of the bucket table and one bucket, whatever the size of the file. Two keys may share a hash:
+whoever asks must check what the values lead to.
 
     magic, 8 bytes | entries, uint32 | bucket bits, uint32
     first entry of every bucket, and the end: uint32 [2**bits + 1]
@@ -11,6 +11,8 @@ share a hash: whoever asks must check what the values lead to.
     values: uint32 [entries]
 """
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,37 +47,47 @@ def write_table(file: IO[Any], keys: Values, values: Values) -> None:
     file.write(packed.astype("<u4").tobytes())  # the low half
 
 
-class HashTable:
-    """A table opened for look-ups."""
+def find_values(path: Path, keys: Iterable[int]) -> list[list[int]]:
+    """The values of all entries with each of the keys, ascending.
 
-    def __init__(self, path: Path) -> None:
-        """Map the file.
+    Raises:
+        DatasetError: not such a table, or cut off.
+    """
+    with path.open("rb") as file:
+        table = _Table(path, file.fileno())
+        return [table.find(key) for key in keys]
 
-        Raises:
-            DatasetError: not such a table, or cut off.
-        """
-        data = np.asarray(np.memmap(path, np.uint8, "r"))
-        if len(data) < _HEADER_BYTES or data[:8].tobytes() != _MAGIC:
-            raise DatasetError(f"{path}: not a look-up table; rebuild or restore it")
-        entries, self._bits = data[8:16].view("<u4").tolist()
-        rest = _rest_dtype(self._bits)
-        ends = _HEADER_BYTES + np.cumsum(
-            [4 * ((1 << self._bits) + 1), entries * rest.itemsize, 4 * entries]
-        )
-        if len(data) != ends[2]:
-            raise DatasetError(f"{path}: {len(data)} bytes, a table of {entries} has {ends[2]}")
-        self._firsts = data[_HEADER_BYTES : ends[0]].view("<u4")
-        self._rests = data[ends[0] : ends[1]].view(rest)
-        self._values = data[ends[1] :].view("<u4")
 
-    def find(self, key: int) -> Values:
-        """Values of all entries with this key, ascending: uint32 [n]."""
+class _Table:
+    """An open table. Read, not mapped: the system would read ahead at every page it touches."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._descriptor, size = descriptor, os.fstat(descriptor).st_size
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        header = os.pread(descriptor, _HEADER_BYTES, 0)
+        if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+            raise DatasetError(f"{path}: not a look-up table; make it again")
+        entries, self._bits = np.frombuffer(header, "<u4", offset=len(_MAGIC)).tolist()
+        self._rest = _rest_dtype(self._bits)
+        self._rests = _HEADER_BYTES + 4 * ((1 << self._bits) + 1)
+        self._values = self._rests + entries * self._rest.itemsize
+        if size != self._values + 4 * entries:
+            raise DatasetError(f"{path}: {size} bytes are no table of {entries}; make it again")
+
+    def find(self, key: int) -> list[int]:
         bucket = key >> (32 - self._bits)
-        first, stop = self._firsts[bucket : bucket + 2].tolist()
-        rests = self._rests[first:stop]
+        first, stop = self._read(_HEADER_BYTES, np.dtype("<u4"), bucket, bucket + 2).tolist()
+        rests = self._read(self._rests, self._rest, first, stop)
         rest = rests.dtype.type(key & int(_rest_mask(self._bits)))
         low, high = (first + int(np.searchsorted(rests, rest, side)) for side in ("left", "right"))
-        return self._values[low:high]
+        found: list[int] = self._read(self._values, np.dtype("<u4"), low, high).tolist()
+        return found
+
+    def _read(self, base: int, dtype: np.dtype[Any], first: int, stop: int) -> npt.NDArray[Any]:
+        size = dtype.itemsize
+        data = os.pread(self._descriptor, (stop - first) * size, base + first * size)
+        return np.frombuffer(data, dtype)
 
 
 def _rest_mask(bits: int) -> np.uint32:

@@ -29,9 +29,10 @@ def canonical_json(value: Any) -> bytes:
     return text.encode("utf-8")
 
 
-def content_hash(text: str) -> bytes:
+def content_hash(text: str | bytes) -> bytes:
     """128-bit BLAKE3 of a text's UTF-8 bytes, the identity of a document's content."""
-    return blake3(text.encode("utf-8")).digest(length=CONTENT_HASH_BYTES)
+    data = text.encode("utf-8") if isinstance(text, str) else text
+    return blake3(data).digest(length=CONTENT_HASH_BYTES)
 
 
 def document_key(doc_id: str) -> int:

@@ -4,7 +4,7 @@ Shard 0 begins with the first half of the small one's tokens, every other shard 
 half; the rest of a shard is copies of them with the token ids exchanged, another way in every
 copy: real lengths and frequencies, but sequences of their own. So a passage of the first half
 stands in one place, one of the second half in all shards but one. All documents have ids of their
-own. Shards 1 and on are hard links to one file.
+own, and a duplicate ID/copy folded into them. Shards 1 and on are hard links to one file.
 """
 
 import os
@@ -67,8 +67,8 @@ def _index(frame: pl.DataFrame, shard: int, copies: int) -> pl.DataFrame:
     parts = []
     for copy in range(copies):
         name = f"/{shard}.{copy}"
-        folded = pl.col("duplicates").list.eval(pl.element() + name)
-        parts.append(frame.with_columns(pl.col("doc_id") + name, duplicates=folded))
+        own = pl.col("doc_id") + name
+        parts.append(frame.with_columns(own, duplicates=pl.concat_list(own + "/copy")))
     rows = pl.concat(parts)
     starts = rows["token_count"].cum_sum() - rows["token_count"]
     return rows.with_columns(starts.alias("token_start")).select(list(SCHEMA))
