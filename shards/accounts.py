@@ -87,6 +87,7 @@ def as_json(books: Accounts, problems: list[str] | None) -> dict[str, Any]:
             "windows": account.windows,
             "tokens": account.tokens,
             "unique_tokens": account.unique_tokens,
+            "duplicate_tokens": account.duplicate_tokens,
             "epochs": float(account.epochs),
             "epochs_exact": str(account.epochs),
             "available_tokens": account.available_tokens,
@@ -100,6 +101,7 @@ def as_json(books: Accounts, problems: list[str] | None) -> dict[str, Any]:
         "planned_steps": books.plan.num_steps,
         "tokens": sum(account.tokens for account in books.sources),
         "unique_tokens": total_unique(books.sources),
+        "duplicate_tokens": sum(account.duplicate_tokens for account in books.sources),
         "masked_targets": books.masked_targets,
         "sources": sources,
     }

@@ -2,7 +2,7 @@
 
 Datasets built apart may hold the same document, and a dataset that was imported may hold it twice.
 The document index has a 128-bit hash of every text, so the copies are found once, when the plan is
-made, and kept in RUN/duplicates.parquet: they change what is unique, not what is read.
+made, and kept beside RUN/plan.json: they change what is unique, not what is read.
 
 Targets of copies are the same target where they stand at the same place of the document (EOS
 included). At every place, the copy that is read first makes the target unique; the other ones are
@@ -10,15 +10,17 @@ included). At every place, the copy that is read first makes the target unique; 
 """
 
 import bisect
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from blake3 import blake3
 
 from shards.atomic import atomic_write
 from shards.errors import DatasetError
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from shards.plan import Plan
 
 Ids = npt.NDArray[np.int64]
-DUPLICATES_NAME = "duplicates.parquet"
 _TEXT = ("content_hash", "token_count")  # equal texts of equal length in tokens
 
 
@@ -61,25 +62,33 @@ class Duplicates:
         found += [_between(names, parts, a, b) for a, b in combinations(parts, 2)]
         return [overlap for overlap in found if overlap.documents]
 
+    def among(self, num_sources: int) -> "Duplicates":
+        """Those in the first sources of the plan."""
+        return Duplicates(self.frame.filter(pl.col("source") < num_sources))
+
     def save(self, run: Path) -> dict[str, str | int]:
-        """Write RUN/duplicates.parquet; returns what plan.json says of it."""
-        path = run / DUPLICATES_NAME
+        """Write RUN/duplicates-HASH.parquet; returns what plan.json says of it."""
+        buffer = io.BytesIO()
+        self.frame.write_parquet(buffer)
+        digest = blake3(buffer.getvalue()).hexdigest()
+        # Named by its content: until plan.json is replaced, the file of the plan before is there.
+        path = run / f"duplicates-{digest[:16]}.parquet"
         with atomic_write(path) as file:
-            self.frame.write_parquet(file)
-        return {"file": path.name, "documents": len(self.frame), "blake3": blake3_file(path)}
+            file.write(buffer.getvalue())
+        return {"file": path.name, "documents": len(self.frame), "blake3": digest}
 
     @classmethod
-    def load(cls, run: Path, facts: Mapping[str, str | int]) -> "Duplicates":
-        """Read RUN/duplicates.parquet.
+    def load(cls, run: Path, facts: Mapping[str, Any]) -> "Duplicates":
+        """Read the file that RUN/plan.json names.
 
         Raises:
-            DatasetError: missing, or not the file that plan.json names.
+            DatasetError: missing, or changed.
         """
-        path = run / DUPLICATES_NAME
+        path = run / Path(facts["file"]).name
         if not path.is_file() or blake3_file(path) != facts["blake3"]:
             raise DatasetError(
-                f"{path}: missing or changed since the plan was made; restore the file, or run "
-                "`tally train` again, which makes it anew"
+                f"{path}: missing or changed since the plan was made, so unique tokens cannot be "
+                "counted; restore the file"
             )
         return cls(pl.read_parquet(path))
 

@@ -258,7 +258,9 @@ class Plan:
             if any(Fraction(weight) for weight in phase.weights[num_sources:]):
                 raise DatasetError(f"phase '{phase.name}' reads a source that was added later")
         kept = tuple(replace(p, weights=p.weights[:num_sources]) for p in phases)
-        return replace(self, sources=self.sources[:num_sources], phases=kept)
+        copies = self.duplicates and self.duplicates.among(num_sources)
+        sources = self.sources[:num_sources]
+        return replace(self, sources=sources, phases=kept, duplicates=copies)
 
     @cached_property
     def _accountant(self) -> Accountant:

@@ -27,7 +27,7 @@ class Earlier:
 def save_plan(
     plan: Plan, datasets: Mapping[str, str], path: Path, earlier: tuple[Earlier, ...] = ()
 ) -> None:
-    """Write RUN/plan.json, and RUN/duplicates.parquet where the plan has duplicates.
+    """Write RUN/plan.json, and a file beside it where documents are in it more than once.
 
     Args:
         plan: the plan.

@@ -80,6 +80,9 @@ def ledger_table(books: Accounts) -> Group:
     passes = f"{tokens / unique:.4f}" if unique else "0"
     table.add_section()
     table.add_row("all", f"{windows:,}", f"{tokens:,}", f"{unique:,}", passes, "", "")
+    copies = sum(account.duplicate_tokens for account in books.sources)
+    if copies:
+        title += f"\n{copies:,} tokens not unique: their texts were read before in other documents"
     if books.plan.document_mask:
         title += f"\n{books.masked_targets:,} of the tokens begin a document: not in the loss"
     return _titled(title, table)

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from configs.terminal import human
+from shards.plan import Plan
 from shards.plan_file import load_plan
 
 Receipt = Mapping[str, Any]
@@ -91,6 +92,7 @@ class Evidence:
     def __init__(self, roots: Mapping[str, Path]) -> None:
         self.roots = dict(roots)
         self._documents: dict[str, Any] = {}
+        self._plans: dict[str, Plan] = {}
         self.facts: dict[str, Fact] = {}
         """Every fact given out, by id."""
 
@@ -162,8 +164,9 @@ class Evidence:
         _, step, name, field = key.split("/", 3)
         if not self.path(file).is_file():
             raise MissingValueError(f"{file}: no such file")
-        plan, _ = load_plan(self.path(file))
-        for account in plan.account(int(step)):
+        if file not in self._plans:
+            self._plans[file] = load_plan(self.path(file))[0]
+        for account in self._plans[file].account(int(step)):
             if account.name == name:
                 value = getattr(account, field)
                 return value if isinstance(value, int) else float(value)

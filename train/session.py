@@ -26,6 +26,7 @@ from train.optimizer import build_optimizer
 from train.owners import build_owned_optimizer
 from train.run_data import announce_remote, run_datasets, run_plan, verify_shards
 from train.run_dir import note_restart, read_config
+from train.schedule import multiplier
 from train.state import load_state
 from train.validation import open_streams
 from train.zero import deepspeed_config, deepspeed_stage
@@ -196,9 +197,23 @@ def _cut_back(session: Session, step: int, trained_under: str | None) -> None:
         if trained_under not in (None, plan_id):
             line["appended_to"] = trained_under
             console.print(f"the plan has grown from {trained_under} to {plan_id}, at its end")
+            console.print(_new_rate(session, step))
         note_restart(run_dir, line)
         source = f"resuming from the checkpoint after step {step}" if step else "starting over"
         console.print(source + (f", {discarded} steps are done again" if discarded else ""))
+
+
+def _new_rate(session: Session, step: int) -> str:
+    """How the learning rate goes on: a schedule spans all of the steps, appended ones too."""
+    schedule, plan = session.config.schedule, session.plan
+    old = earlier_plans(session.run_dir / "plan.json")[-1]
+    before = plan.prefix(old.num_phases, old.num_sources).num_steps
+    was = multiplier(schedule, step - 1, before)
+    now = multiplier(schedule, min(step, plan.num_steps - 1), plan.num_steps)
+    return (
+        f"the schedule spans {plan.num_steps} steps now, not {before}: the learning rate goes from "
+        f"{was:.3g} to {now:.3g} of its peak"
+    )
 
 
 def leave_ranks() -> None:
