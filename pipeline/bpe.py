@@ -16,8 +16,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from configs.build import SplitConfig, TokenizerConfig
 from pipeline.decisions import Decisions, Fate
+from pipeline.documents import task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded
 from pipeline.errors import BuildError
+from pipeline.task_report import tracked
 from shards.atomic import atomic_write, write_json_atomic
 from shards.writer import Tokens, token_dtype
 
@@ -95,11 +97,9 @@ class Sample:
 
     def texts(self) -> Iterator[list[str]]:
         """The documents' texts in reading order, some at a time."""
-        by_source: dict[str, Decisions] = {}
-        for source, path in self._inputs:
-            if source not in by_source:
-                by_source[source] = Decisions(self._duplicates, source, self._split)
-            yield from self._of_file(path, by_source[source])
+        for rank, (_, path) in enumerate(tracked(self._inputs, len(self._inputs))):
+            decisions = Decisions(task_file(self._duplicates, rank), self._split)
+            yield from self._of_file(path, decisions)
 
     def _of_file(self, path: Path, decisions: Decisions) -> Iterator[list[str]]:
         wanted = Fate("pack", "train")

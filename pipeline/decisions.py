@@ -17,21 +17,19 @@ class Fate(NamedTuple):
     stage: str
     """`read`, `filter`, `dedup` or `pack`."""
     reason: str
-    """The rule that dropped it, `exact` or `near`, or the split that holds it."""
+    """The rule that dropped it, the kind of duplicate it is, or the split that holds it."""
 
 
 class Decisions:
-    """Decisions about the documents of one source, by document id.
+    """Decisions about the documents of one file, by document id.
 
     Args:
-        duplicates: the file the deduplication stage wrote.
-        source: name of the source.
+        duplicates: the file the deduplication stage wrote about them.
         split: how validation documents are chosen.
     """
 
-    def __init__(self, duplicates: Path, source: str, split: SplitConfig) -> None:
-        rows = pl.scan_parquet(duplicates).filter(pl.col("source") == source)
-        kinds = rows.select("doc_id", pl.col("kind").cast(pl.String)).collect()
+    def __init__(self, duplicates: Path, split: SplitConfig) -> None:
+        kinds = pl.read_parquet(duplicates, columns=["doc_id", "kind"])
         self._kinds = dict(kinds.iter_rows())
         self._split = split
 

@@ -20,6 +20,7 @@ from pipeline.decisions import Decisions, Fate
 from pipeline.documents import SCHEMA, UNREADABLE, task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded, Encoder, encoder_of
 from pipeline.roundtrip import Checked, round_trip_of, total
+from pipeline.task_report import tracked
 from shards.atomic import atomic_write, write_json_atomic
 
 _COLUMNS = ["doc_id", "characters", "bytes", "content_hash", "origin_file", "origin_row", "url"]
@@ -74,7 +75,7 @@ class EncodeDocuments(PipelineStep):
         ends = document_ends(self.tokenizer, self.config)
         name = json.loads(self.encoder.read_text(encoding="utf-8"))["name"]
         encoder = encoder_of(name, self.tokenizer)
-        decisions = Decisions(self.duplicates, item.source, self.split)
+        decisions = Decisions(task_file(self.duplicates, rank), self.split)
         round_trip, checked = round_trip_of(self.tokenizer), [Checked(0, 0)]
         rows: list[pa.Table] = []
         with atomic_write(tokens_file(self.folder, rank)) as out:
@@ -128,7 +129,8 @@ def _write(rows: Iterable[pa.Table], path: Path) -> None:
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(BATCH_DOCUMENTS, columns=[*_COLUMNS, "text", "reason"])
+        batches = file.iter_batches(BATCH_DOCUMENTS, columns=[*_COLUMNS, "text", "reason"])
+        yield from tracked(batches, file.metadata.num_rows, lambda batch: batch.num_rows)
 
 
 def _dropped_fates(batch: pa.RecordBatch) -> list[Fate]:

@@ -84,7 +84,8 @@ def prepare(folder: Path, megabytes: float) -> float:
     texts = texts_of_size(megabytes)
     size = write_documents(folder / "in/00000.parquet", texts)
     write_documents(folder / "none.parquet", [])
-    pq.write_table(SCHEMA.empty_table(), folder / DUPLICATES)
+    (folder / DUPLICATES).mkdir()
+    pq.write_table(SCHEMA.empty_table(), folder / DUPLICATES / "00000.parquet")
     write_json_atomic(folder / ENCODER, {"name": "fastokens"})
     print(f"{size:.1f} MB, {len(texts):,} documents, {1000 * size / len(texts):.1f} kB each")
     return size
