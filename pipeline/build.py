@@ -27,12 +27,14 @@ from pipeline.given_tokenizer import given_tokenizer, keep_pin
 from pipeline.lock import locked
 from pipeline.packing import read_packed
 from pipeline.plan import DATASET, Plan, Planner
+from pipeline.prune import tidy
 from pipeline.report import PAGE, is_current, write_report
 from pipeline.roundtrip import RoundTrip
 from pipeline.runner import stage_runner
 from pipeline.samples import works
 from pipeline.sources import ResolvedSource, resolve, unreadable_files
 from pipeline.tokenizing import edits_file
+from pipeline.upload import dataset_at, upload
 from shards.atomic import atomic_write, sync, write_json_atomic
 from shards.manifest import (
     MANIFEST_NAME,
@@ -58,10 +60,17 @@ class Built(NamedTuple):
     """Whether the dataset was there already."""
     page: Path
     """build.html, for people."""
+    address: str | None = None
+    """Where in remote storage it was copied to."""
 
 
 def build(
-    config: BuildConfig, output: Path, workers: int | None = 1, dry_run: bool = False
+    config: BuildConfig,
+    output: Path,
+    workers: int | None = 1,
+    dry_run: bool = False,
+    address: str | None = None,
+    prune: bool = False,
 ) -> Built | None:
     """Build the dataset, or finish the build that an earlier run began.
 
@@ -71,6 +80,8 @@ def build(
         workers: most tasks at a time, None for as many as there is room for; they change the
             time it takes, never a byte.
         dry_run: only say what would be done; returns None.
+        address: remote storage, as `s3://bucket/name`, that the dataset is copied to.
+        prune: delete intermediate files of other configurations afterwards.
 
     Raises:
         BuildError: something about configuration, input or directories is in the way.
@@ -85,12 +96,17 @@ def build(
         planner = Planner(config, sources, given, work)
         plan = planner.plan()
         page = work / PAGE
+        there = None if address is None else dataset_at(address)
+        if there is not None:
+            _refuse_other(f"{address}", there, planner)
+            console.print(f"{address} is up to date: nothing to do.")
+            return Built(output, there, reused=True, page=page, address=address)
         finished = _finished(output, planner)
         if finished is not None:
             console.print(f"{output} is up to date: nothing to do.")
             if not dry_run and not is_current(page, finished):
                 write_report(finished, output, works(plan, planner), page)
-            return Built(output, finished, reused=True, page=page)
+            return _delivered(Built(output, finished, True, page, address), plan, prune, dry_run)
         _announce(plan, sources)
         if dry_run:
             return None
@@ -101,7 +117,17 @@ def build(
         log = {"seconds": times, "executor": config.executor.kind, "workers": workers}
         write_json_atomic(work / _LOG, log)
         write_report(manifest, output, works(plan, planner), page)
-        return Built(output, manifest, reused=False, page=page)
+        return _delivered(Built(output, manifest, False, page, address), plan, prune)
+
+
+def _delivered(built: Built, plan: Plan, prune: bool, dry_run: bool = False) -> Built:
+    """Copy the dataset to its address, if it has one, and look after the intermediate files."""
+    if not dry_run:
+        if built.address is not None:
+            upload(built.path, built.address)
+        stages = [*plan.download.values(), *plan.stages()]
+        tidy(built.page.parent, [stage.directory for stage in stages], prune)
+    return built
 
 
 def _resolved(config: BuildConfig, output: Path, work: Path) -> dict[str, ResolvedSource]:
@@ -238,16 +264,20 @@ def _finished(output: Path, planner: Planner) -> Manifest | None:
     if not (output / MANIFEST_NAME).is_file():
         raise BuildError(f"{output} exists and is no dataset; choose another output with -o")
     manifest = load_manifest(output)
-    differing = _differences(manifest, planner)
-    if differing:
-        raise BuildError(
-            f"{output} holds dataset {manifest.dataset_id}, built from other "
-            f"{' and '.join(differing)}; delete it, or choose another output with -o"
-        )
+    _refuse_other(f"{output}", manifest, planner)
     missing = [name for name in sorted(manifest.files()) if not (output / name).is_file()]
     if missing:
         raise BuildError(f"{output} lacks {', '.join(missing)}; delete it and build again")
     return manifest
+
+
+def _refuse_other(place: str, manifest: Manifest, planner: Planner) -> None:
+    differing = _differences(manifest, planner)
+    if differing:
+        raise BuildError(
+            f"{place} holds dataset {manifest.dataset_id}, built from other "
+            f"{' and '.join(differing)}; delete it, or choose another output with -o"
+        )
 
 
 def _differences(manifest: Manifest, planner: Planner) -> list[str]:
@@ -276,5 +306,10 @@ def report(built: Built) -> None:
     for name, facts in sources.items():
         sizes = ", ".join(f"{split} {has.tokens:,} tokens" for split, has in facts.splits.items())
         console.print(f"{name}: {sizes}")
-    console.print(f"samples of what the rules did: {os.path.relpath(built.page)}", soft_wrap=True)
-    console.print(f"dataset {built.manifest.dataset_id}\n{built.path}")
+    if built.page.exists():
+        page = os.path.relpath(built.page)
+        console.print(f"samples of what the rules did: {page}", soft_wrap=True)
+    console.print(f"dataset {built.manifest.dataset_id}")
+    if built.address is not None and built.path.exists():
+        console.print(f"{built.path} (the copy it was sent from)")
+    console.print(built.address or f"{built.path}")

@@ -23,8 +23,13 @@ def build(
         list[str] | None, typer.Argument(help="settings that differ, as `split.val_fraction=0.05`")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="the dataset's directory [default: datasets/<name>]"),
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="the dataset's directory, or `s3://bucket/name`, to which datasets/<name> is "
+            "copied  [default: datasets/<name>]",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -36,10 +41,9 @@ def build(
     executor: Annotated[
         Kind | None, typer.Option(help="where tasks run [default: `executor.kind` of CONFIG]")
     ] = None,
-    upload: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="also copy the dataset there, as `s3://bucket/name`"),
-    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="delete intermediate files of other configurations")
+    ] = False,
 ) -> None:
     """Build a dataset from text: read, filter, deduplicate, tokenize, pack. Resumes by itself."""
     from pipeline import cores
@@ -50,13 +54,12 @@ def build(
     from configs.loading import load
     from pipeline.build import build as run
     from pipeline.build import report
-    from pipeline.upload import upload as send
+    from pipeline.streams import is_remote
 
     chosen = [] if executor is None else [f"executor.kind={executor}"]
     settings = load(config, BuildConfig, [*(overrides or []), *chosen])
-    target = output or Path("datasets") / settings.name
-    built = run(settings, target, workers, dry_run)
+    address = output if output is not None and is_remote(output) else None
+    local = Path("datasets") / settings.name if address or output is None else Path(output)
+    built = run(settings, local, workers, dry_run, address, prune)
     if built is not None:
         report(built)
-        if upload is not None:
-            send(built.path, upload)

@@ -67,7 +67,7 @@ def fetch(file: HubFile) -> None:
             return
         part = part_of(file.local)
         for _ in range(2):
-            patiently(lambda: _receive(file, part), progress=lambda: _size(part))
+            patiently(lambda: _receive(file, part), file.path, lambda: _size(part))
             if _is_right(file, part):
                 part.replace(file.local)
                 sync(file.local.parent)
@@ -124,6 +124,7 @@ def _receive(file: HubFile, part: Path) -> None:
                 resume_size=_size(part),
                 headers=headers(),
                 expected_size=file.size,
+                _nb_retries=0,  # `patiently` tries again, and says so
             )
         except OSError as error:
             if type(error) is not OSError or error.errno is not None:

@@ -65,7 +65,7 @@ def pin(spec: HubSource) -> Pin:
         return found
     commit = current_commit(spec)
     with explained(spec.repo, spec.revision):
-        listed = patiently(lambda: _list(spec, commit))
+        listed = patiently(lambda: _list(spec, commit), f"list of {spec.repo}")
     names = _select(spec, list(listed))
     found = {"repo": spec.repo, "commit": commit, "files": {name: listed[name] for name in names}}
     save_pin(remembered, spec, found)
@@ -76,7 +76,8 @@ def current_commit(spec: HubSource) -> str:
     """The commit that the source's revision stands for at this moment."""
     with explained(spec.repo, spec.revision):
         info = patiently(
-            lambda: api().dataset_info(spec.repo, revision=spec.revision, expand=["sha"])
+            lambda: api().dataset_info(spec.repo, revision=spec.revision, expand=["sha"]),
+            f"{spec.repo} at {spec.revision}",
         )
     assert info.sha is not None, "the hub names the commit of every revision"
     return info.sha

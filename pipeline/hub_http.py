@@ -1,7 +1,8 @@
 """Talking to the Hugging Face Hub: the token, time limits, patience, and errors in plain words.
 
 The token comes from HF_TOKEN and goes into request headers, nowhere else. HF_ENDPOINT names
-another hub; HF_HUB_DOWNLOAD_TIMEOUT is how many seconds of silence end an attempt.
+another hub; HF_HUB_DOWNLOAD_TIMEOUT is how many seconds of silence end an attempt;
+TALLY_HUB_PATIENCE how many seconds without progress end them all.
 """
 
 import logging
@@ -13,7 +14,6 @@ from functools import cache
 from typing import Literal, TypeVar
 
 import httpx2
-from datatrove.utils.logging import logger
 from huggingface_hub import HfApi, constants, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -28,9 +28,14 @@ from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pipeline.errors import BuildError
+from pipeline.task_report import tell
 
 T = TypeVar("T")
-_WAITS_S = (0.5, 1, 2, 4, 8, 16, 32, 60)
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+_UNREACHABLE_S, _PATIENCE_S = 15.0, 120.0
+_ASKED_WAIT_S = 900.0  # longest Retry-After that is waited for
+_MOST_FAILURES = 50  # in a row, whatever waits are asked for
+_UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout)
 _RETRIED = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 _RETRIED_STATUS = frozenset({408, 416, 429, 500, 502, 503, 504})
 _WRITTEN_BYTES = 1 << 20
@@ -48,7 +53,18 @@ def _prepare() -> None:
     # A fault costs what is not written yet; huggingface_hub would write every 10 MB.
     constants.DOWNLOAD_CHUNK_SIZE = _WRITTEN_BYTES
     disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    log = logging.getLogger("huggingface_hub")
+    log.handlers, log.propagate = [_Told(logging.WARNING)], False
+
+
+class _Told(logging.Handler):
+    """Shows when huggingface_hub itself waits, and nothing else that it logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell the user, if it is about waiting."""
+        message = record.getMessage()
+        if message.startswith(("Rate limited", "Retrying in")):
+            tell(f"the hub: {message}")
 
 
 def _client() -> httpx2.Client:
@@ -92,29 +108,47 @@ def is_offline() -> bool:
     return constants.is_offline_mode()
 
 
-def patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-    """Do `action`, again and again while the fault may pass.
+def patiently(
+    action: Callable[[], T],
+    what: str = "the hub",
+    progress: Callable[[], int] | None = None,
+) -> T:
+    """Do `action`, again and again while the fault may pass, and tell the user why it waits.
 
-    Waits grow from half a second to a minute, or are what `Retry-After` says; the last error is
-    raised after eight failures in a row without progress.
+    Waits grow from half a second to a minute, or are what `Retry-After` says. The last error is
+    raised when what TALLY_HUB_PATIENCE says (120 seconds) passed without progress; without
+    `progress`, when the hub could not be reached at all for 15 seconds.
 
     Args:
         action: may raise what httpx2 and huggingface_hub raise, or `Incomplete`.
-        progress: a number that grows while the action gets somewhere.
+        what: what is asked for, as the user knows it.
+        progress: of a transfer, a number that grows while it gets somewhere.
     """
-    failures, reached = 0, progress()
+    failures, reached, since = 0, progress() if progress else 0, time.monotonic()
     while True:
         try:
             return action()
         except Exception as error:
-            if progress() > reached:
-                failures, reached = 0, progress()
-            if not _may_pass(error) or failures == len(_WAITS_S):
+            if progress and progress() > reached:
+                failures, reached, since = 0, progress(), time.monotonic()
+            if not _may_pass(error) or failures == _MOST_FAILURES:
                 raise
-            wait = _retry_after(error) or _WAITS_S[failures]
-            logger.warning(f"{type(error).__name__}; next attempt in {wait} s")
-            time.sleep(wait)
+            asked = _retry_after(error)
+            wait = asked or min(_FIRST_WAIT_S * 2**failures, _LONGEST_WAIT_S)
+            limit = _ASKED_WAIT_S if asked else _limit_s(error, transfer=progress is not None)
+            if (wait if asked else time.monotonic() - since + wait) > limit:
+                raise
             failures += 1
+            tell(f"{what}: {_said(error)}; try {failures + 1} in {wait:g} s")
+            time.sleep(wait)
+            since += asked or 0.0
+
+
+def _limit_s(error: Exception, transfer: bool) -> float:
+    """Seconds without progress after which an error is final."""
+    unreachable = isinstance(error, _UNREACHABLE) and not transfer
+    default = _UNREACHABLE_S if unreachable else _PATIENCE_S
+    return float(os.environ.get("TALLY_HUB_PATIENCE") or default)
 
 
 def _may_pass(error: Exception) -> bool:
@@ -161,15 +195,23 @@ def _words(error: Exception, revision: str) -> str:
             "the token in HF_TOKEN does not open it" if given else "if so, set HF_TOKEN to a token"
         )
         return f"there is no such repository, or it is private or gated: {way_out}; check `repo`"
-    said = (
-        f"{type(error).__name__}: {error}" if _status(error) is None else f"status {_status(error)}"
-    )
+    if isinstance(error, _UNREACHABLE):
+        return (
+            f"the hub at {endpoint() or constants.ENDPOINT} cannot be reached ({error}). Check the "
+            "network; set HF_ENDPOINT to a mirror, or HF_HUB_OFFLINE=1 to build from what was "
+            "fetched before; TALLY_HUB_PATIENCE=600 waits ten minutes for a network to come back"
+        )
     if not _may_pass(error):
-        return f"the hub answered with {said}; what has arrived is kept"
+        return f"the hub answered with {_said(error)}; what has arrived is kept"
     return (
-        f"the hub did not deliver ({said}), in {len(_WAITS_S) + 1} attempts without progress; "
-        "run again to go on: what has arrived is kept"
+        f"the hub did not deliver ({_said(error)}), in all attempts without progress; run again to "
+        "go on: what has arrived is kept. TALLY_HUB_PATIENCE=600 keeps trying for ten minutes"
     )
+
+
+def _said(error: Exception) -> str:
+    status = _status(error)
+    return f"{type(error).__name__}: {error}" if status is None else f"status {status}"
 
 
 def _status(error: Exception) -> int | None:

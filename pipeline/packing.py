@@ -18,6 +18,7 @@ from pipeline.budget import Budget
 from pipeline.decisions import SPLITS
 from pipeline.documents import task_file
 from pipeline.errors import BuildError
+from pipeline.task_report import tracked
 from pipeline.tokenizing import tokens_file
 from shards.atomic import write_json_atomic
 from shards.index import SCORE
@@ -81,7 +82,8 @@ class PackSource(PipelineStep):
         )
         writers = {split: new_writer(split=split) for split in SPLITS}
         budget = self._budget(source)
-        for rows, tokens in self._batches(source, ends.dtype):
+        packed = self._batches(source, ends.dtype)
+        for rows, tokens in tracked(packed, self._tokens(source, ends.dtype), lambda b: len(b[1])):
             _write(writers, *(budget.take(rows, tokens) if budget else (rows, tokens)))
         if budget:
             budget.check(source)
@@ -89,6 +91,10 @@ class PackSource(PipelineStep):
         dropped = {k: v.model_dump() for k, v in budget.dropped.items()} if budget else None
         write_json_atomic(self.folder / f"{source}.json", {"splits": splits, "dropped": dropped})
         yield from ()
+
+    def _tokens(self, source: str, dtype: np.dtype[Any]) -> int:
+        files = (tokens_file(self.encoded, rank) for rank in self.ranks[source])
+        return sum(file.stat().st_size for file in files) // dtype.itemsize
 
     def _budget(self, source: str) -> Budget | None:
         most = self.shards.max_tokens.get(source)

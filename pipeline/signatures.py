@@ -18,6 +18,7 @@ from configs.build import DedupConfig
 from pipeline.dedup_files import DOCUMENT, EXTRA_KEYS, ORDER_TOP, Ints, Keys
 from pipeline.documents import task_file
 from pipeline.ngrams import NGrams, ngrams_of
+from pipeline.task_report import tracked
 from shards.atomic import atomic_write
 
 _BATCH_ROWS, _RUN_DOCUMENTS = 4096, 1 << 18
@@ -126,7 +127,7 @@ class _Writer:
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     """Row group by row group: these are cut by their amount of text, batches by rows only."""
     with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
+        for group in tracked(range(file.num_row_groups), file.num_row_groups):
             yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=_COLUMNS)
 
 

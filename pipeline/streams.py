@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from datatrove.io import get_datafolder
+from fsspec.compression import compr
 from fsspec.core import url_to_fs
+from fsspec.utils import infer_compression
 from zstandard import ZstdDecompressor
 
 from pipeline.errors import BuildError
+from pipeline.task_report import report_share
 from shards.hashing import blake3_file
+
+_LINES_A_REPORT = 256
 
 
 class InputFile(NamedTuple):
@@ -95,11 +100,30 @@ def open_stream(path: str, stack: ExitStack) -> BinaryIO:
         path: a local path, or an address that fsspec knows.
         stack: closes the file.
     """
+    return _unpacked(path, _open(path, stack), stack)
+
+
+def tracked_lines(path: str, stack: ExitStack) -> Iterator[bytes]:
+    """The lines of a file that is all of a task's input, reported as the task's progress."""
+    packed = _open(path, stack)
+    size = packed.seek(0, os.SEEK_END)
+    packed.seek(0)
+    for number, line in enumerate(_unpacked(path, packed, stack)):
+        yield line
+        if number % _LINES_A_REPORT == 0:
+            report_share(packed.tell() / size)
+
+
+def _open(path: str, stack: ExitStack) -> BinaryIO:
     folder = get_datafolder(os.path.dirname(path) or os.curdir)
-    name = os.path.basename(path)
-    if not name.endswith(".zst"):
-        return cast(BinaryIO, stack.enter_context(folder.open(name, "rb", compression="infer")))
-    # fsspec stops after the first frame of a .zst file, without a word.
-    packed = stack.enter_context(folder.open(name, "rb"))
-    reader = ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-    return cast(BinaryIO, BufferedReader(stack.enter_context(reader)))
+    return cast(BinaryIO, stack.enter_context(folder.open(os.path.basename(path), "rb")))
+
+
+def _unpacked(path: str, packed: BinaryIO, stack: ExitStack) -> BinaryIO:
+    if path.endswith(".zst"):  # fsspec stops after the first frame, without a word
+        frames = ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        return cast(BinaryIO, BufferedReader(stack.enter_context(frames)))
+    method = infer_compression(path)
+    if method is None:
+        return packed
+    return cast(BinaryIO, stack.enter_context(compr[method](packed, mode="rb")))

@@ -21,7 +21,8 @@ from datatrove.pipeline.readers.base import BaseDiskReader
 from configs.build import HubSource, JsonlSource, ParquetSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
-from pipeline.streams import InputFile, check_unchanged, open_stream
+from pipeline.streams import InputFile, check_unchanged, open_stream, tracked_lines
+from pipeline.task_report import tracked
 
 Rows = HubSource | JsonlSource | ParquetSource
 """Sources whose files hold one document a row."""
@@ -115,7 +116,7 @@ class ReadJsonl(_EveryRow, JsonlReader):
         """Yield one document a line."""
         # Bytes, because one broken character must cost one line, not the rest of the file.
         with ExitStack() as stack:
-            for row, line in enumerate(open_stream(self.path, stack)):
+            for row, line in enumerate(tracked_lines(self.path, stack)):
                 try:
                     data = orjson.loads(line)
                 except orjson.JSONDecodeError:
@@ -136,7 +137,9 @@ class ReadParquet(_EveryRow, ParquetReader):
         with self.data_folder.open(filepath, "rb") as file, pq.ParquetFile(file) as table:
             _check_columns(self.file, table.schema_arrow.names, self.spec)
             groups, row = row_groups(table.metadata, *self.part)
-            for batch in table.iter_batches(self.batch_size, groups, _columns(self.spec)):
+            rows = sum(table.metadata.row_group(group).num_rows for group in groups)
+            batches = table.iter_batches(self.batch_size, groups, _columns(self.spec))
+            for batch in tracked(batches, rows, lambda batch: batch.num_rows):
                 for data in batch.to_pylist():
                     yield self.get_document_from_dict(data, filepath, row)
                     row += 1

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import random
+import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -146,11 +148,28 @@ def test_listings_are_retried(server: Hub) -> None:
     assert not server.faults
 
 
-def test_a_hub_that_cannot_be_reached_is_said(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.hub_http._WAITS_S", (0.0,))
+def test_a_hub_that_cannot_be_reached_is_said_soon(
+    server: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(BuildError, match=r"did not deliver \(ConnectError.*run again to go on"):
+    start = time.monotonic()
+    with pytest.raises(BuildError, match=r"cannot be reached .*HF_ENDPOINT .*HF_HUB_OFFLINE=1"):
         hub.pin(spec())
+    assert 3 < time.monotonic() - start < 16
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("owner/text at main: ConnectError: ")
+    assert first.endswith("try 2 in 0.5 s")
+    assert second.endswith("try 3 in 1 s")
+    monkeypatch.setenv("TALLY_HUB_PATIENCE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://no.such.host.invalid")
+    with pytest.raises(BuildError, match=r"no.such.host.invalid cannot be reached \(.*known"):
+        hub.pin(spec())
+
+
+def test_a_hub_that_does_not_take_connections_is_said(
+    server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLY_HUB_PATIENCE", "2")
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)  # and nobody accepts: the third connection waits
@@ -158,8 +177,30 @@ def test_a_hub_that_cannot_be_reached_is_said(server: Hub, monkeypatch: pytest.M
             client.setblocking(False)
             client.connect_ex(full.getsockname())
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{full.getsockname()[1]}")
-        with pytest.raises(BuildError, match=r"did not deliver \(ConnectTimeout.*in 2 attempts"):
+        with pytest.raises(BuildError, match=r"cannot be reached \(timed out\)"):
             hub.pin(spec())
+
+
+def test_a_transfer_outlives_an_outage_and_says_so(
+    server: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, server.faults = big(), [Fault("reset", "storage"), Fault("status", "storage", 503)]
+    fetch(file)
+    reset, status = capsys.readouterr().out.splitlines()
+    assert reset.startswith("big.parquet: ")
+    assert status == "big.parquet: status 503; try 3 in 1 s"
+
+
+def test_patience_ends_without_progress(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLY_HUB_PATIENCE", "1")
+    file, server.faults = big(), [Fault("status", "storage", 503)] * 9
+    with pytest.raises(BuildError, match=r"did not deliver \(status 503\).*run again to go on"):
+        fetch(file)
+    server.faults = [Fault("status", "storage", 429, retry_after=5000)] * 9
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    with pytest.raises(BuildError, match=r"did not deliver \(status 429\)"):
+        fetch(file)
+    assert left_over(file.local.parent) == [".big.parquet.part"]
 
 
 def test_parts_of_any_kind_become_the_right_file(server: Hub) -> None:
@@ -220,15 +261,25 @@ def test_a_gated_repository_says_what_to_do(server: Hub, monkeypatch: pytest.Mon
         hub.pin(spec())
 
 
-def command(folder: Path, **changes: Any) -> subprocess.Popen[str]:
-    """`tally build` as a process of its own, with the token it needs."""
+def command(
+    folder: Path, most_file_bytes: int = resource.RLIM_INFINITY, **changes: Any
+) -> subprocess.Popen[str]:
+    """`tally build` as a process of its own, with the token it needs.
+
+    `most_file_bytes` is the system's limit on what it can write into a file, as a quota has it.
+    """
     path = folder / "build.yaml"
     path.write_text(config(**changes).model_dump_json(), encoding="utf-8")  # JSON is YAML
     line = [sys.executable, "-m", "pipeline", "build", str(path), "-o", str(folder / "out")]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_file_bytes, most_file_bytes))
+
     environment = os.environ | {"HF_TOKEN": "hf_secret", "HF_HUB_DOWNLOAD_TIMEOUT": "2"}
     return subprocess.Popen(
-        line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        line, cwd=ROOT, env=environment, text=True, preexec_fn=limit,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
 
 
 def test_the_token_opens_and_is_never_written(server: Hub, tmp_path: Path) -> None:
@@ -282,10 +333,20 @@ def test_kill_in_the_middle_then_the_rest_and_the_same_bytes(
 
 
 def test_no_disk_space_is_said_before_anything_is_fetched(server: Hub, tmp_path: Path) -> None:
-    server.listed_extra_bytes = 10**18
+    server.listed_extra_bytes = shutil.disk_usage(tmp_path).free // 4  # of each of five files
     with pytest.raises(BuildError, match=r"download-s: .*B free; make room, set TALLY_CACHE"):
         run(tmp_path)
     assert server.bytes_asked("storage") == []
+
+
+def test_no_room_in_the_middle_keeps_what_arrived(server: Hub, tmp_path: Path) -> None:
+    said, _ = command(tmp_path, most_file_bytes=MIB, files=["big.parquet"]).communicate(timeout=60)
+    assert "error: no more can be written at" in said
+    assert "set TALLY_CACHE to a larger disk, and run again: what has arrived is kept" in said
+    assert part_of(big().local).read_bytes() == BIG[:MIB]
+    fetch(big())
+    assert big().local.read_bytes() == BIG
+    assert server.bytes_asked("storage") == [None, f"bytes={MIB}-"]
 
 
 def test_a_build_pins_counts_scores_and_names_files_alike_everywhere(

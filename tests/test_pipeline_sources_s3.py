@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -13,12 +14,12 @@ import polars as pl
 import pytest
 
 from configs.build import BuildConfig, ParquetSource
-from pipeline.build import Built, build
+from pipeline.build import Built, build, report
 from pipeline.errors import BuildError
 from pipeline.sources import resolve
 from pipeline.streams import InputFile
 from pipeline.tables import ReadParquet
-from pipeline.upload import upload
+from pipeline.upload import dataset_at, upload
 from tests.helpers import make_dataset
 
 
@@ -124,3 +125,48 @@ def test_a_dataset_is_copied_and_completed_but_never_mixed(storage: Any, tmp_pat
         upload(other.path, "s3://box/out/data")
     with pytest.raises(BuildError, match="s3://box/in holds files that are no dataset"):
         upload(other.path, "s3://box/in")
+
+
+def build_there(tmp_path: Path, address: str, **changes: Any) -> Built:
+    settings = config(j={"kind": "jsonl", "paths": ["s3://box/lines.jsonl.gz"]})
+    built = build(settings.model_copy(update=changes), tmp_path / "x", address=address)
+    assert built is not None
+    return built
+
+
+def test_a_build_writes_to_a_bucket_and_knows_what_is_there(
+    storage: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "s3://box/built/x"
+    first = build_there(tmp_path, address)
+    storage.invalidate_cache()
+    for name in first.manifest.files():
+        assert storage.cat_file(f"box/built/x/{name}") == (first.path / name).read_bytes()
+    assert not storage.exists("box/built/x/uploading.json")
+    report(first)
+    assert capsys.readouterr().out.splitlines()[-1] == address
+    shutil.rmtree(first.path)  # what is there is asked first: nothing is built again
+    again = build_there(tmp_path, address)
+    assert again.reused
+    assert again.manifest == first.manifest
+    assert not first.path.exists()
+    with pytest.raises(BuildError, match=f"{address} holds dataset .* from other configuration"):
+        build_there(tmp_path, address, name="y")
+    with pytest.raises(BuildError, match="s3://box/in holds files that are no dataset"):
+        build_there(tmp_path, "s3://box/in")
+
+
+def test_a_copy_that_was_cut_short_is_completed_and_damage_is_found(
+    storage: Any, tmp_path: Path
+) -> None:
+    local = make_dataset(tmp_path / "data", {"a": ["one text", "another"]})
+    shard = "box/cut/a/train/00000.bin"
+    under_way = json.dumps({"dataset_id": local.manifest.dataset_id})
+    storage.pipe("box/cut/uploading.json", under_way.encode())
+    storage.pipe(shard, bytes(len((local.path / "a/train/00000.bin").read_bytes())))
+    with pytest.raises(BuildError, match=f"{shard} is not what was sent; it was deleted: run aga"):
+        upload(local.path, "s3://box/cut")
+    assert dataset_at("s3://box/cut") is None
+    upload(local.path, "s3://box/cut")
+    assert dataset_at("s3://box/cut") == local.manifest
+    assert storage.cat_file(shard) == (local.path / "a/train/00000.bin").read_bytes()
