@@ -127,10 +127,11 @@ def config_of(folder: Path) -> BuildConfig:
         "e": "",
     }
     lines = [json.dumps({"id": key, "text": text}) for key, text in texts.items()]
-    (folder / "texts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for i, part in enumerate((lines[:2], lines[2:])):
+        (folder / f"texts-{i}.jsonl").write_text("\n".join(part), encoding="utf-8")
     byte_tokenizer().save(str(folder / "bytes.json"))
     source = {
-        "kind": "jsonl", "licence": "CC0", "paths": [str(folder / "texts.jsonl")], "id": "id",
+        "kind": "jsonl", "licence": "CC0", "paths": [str(folder / "texts-*.jsonl")], "id": "id",
         "edits": ["c4_lines", "pii"],
     }  # fmt: skip
     values: dict[str, Any] = {"name": "edited", "sources": {"s": source}}
@@ -194,6 +195,16 @@ def test_the_dataset_holds_the_text_after_editing(built: Built) -> None:
         assert row["char_count"] == len(text)
         assert "Menu" not in text
         assert "ann@" not in text
+
+
+def test_two_workers_give_the_same_bytes_and_the_same_page(built: Built) -> None:
+    folder = built.path.parent
+    two = build(config_of(folder), folder / "two", workers=2)
+    assert two is not None
+    assert two.manifest == built.manifest
+    for path in sorted(built.path.rglob("*.*")):
+        assert (two.path / path.relative_to(built.path)).read_bytes() == path.read_bytes()
+    assert two.page.read_bytes() == built.page.read_bytes()
 
 
 def test_the_terminal_shows_edits(built: Built) -> None:

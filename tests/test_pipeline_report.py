@@ -115,7 +115,7 @@ def test_hostile_documents_stay_text(page: str) -> None:
 
 def figures(page: str, rule: str, tag: str) -> tuple[int, int]:
     """Documents and tokens that the page tells of a rule."""
-    number = r'<span class="number">([-+\d,]+)</span>'
+    number = r'<span class="number \w">([-+\d,]+)</span>'
     start = re.escape(f'<b>{rule} <span class="tag">{tag}</span></b>')
     found = re.search(rf"{start}<svg.*?</svg>{number}{number}", page)
     assert found is not None, rule
