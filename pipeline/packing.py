@@ -1,7 +1,7 @@
 """The last stage: the tokens of kept documents, in stored or shuffled order, into shards."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,10 +101,11 @@ class PackSource(PipelineStep):
         return None if most is None else Budget(most, load_tokenizer(self.tokenizer))
 
     def _batches(self, source: str, dtype: np.dtype[Any]) -> Iterator[Batch]:
-        tasks = [EncodedTask(self.encoded, rank, dtype) for rank in self.ranks[source]]
+        # One after the other where the order allows it: what is mapped counts as memory in use.
+        tasks = (EncodedTask(self.encoded, rank, dtype) for rank in self.ranks[source])
         folded = _folded(self.duplicates, source)
         seed = self.shards.shuffle_seeds.get(source)
-        batches = _in_order(tasks) if seed is None else _shuffled(tasks, seed)
+        batches = _in_order(tasks) if seed is None else _shuffled([*tasks], seed)
         for rows, tokens in batches:
             yield (
                 rows.join(folded, "doc_id", "left", maintain_order="left").with_columns(
@@ -138,7 +139,7 @@ class EncodedTask:
         return frame.with_columns(start=pl.col("token_count").cum_sum() - pl.col("token_count"))
 
 
-def _in_order(tasks: list[EncodedTask]) -> Iterator[Batch]:
+def _in_order(tasks: Iterable[EncodedTask]) -> Iterator[Batch]:
     for task in tasks:
         for rows in task.rows().iter_slices(_BATCH_DOCUMENTS):
             first, last = rows["start"][0], rows["start"][-1] + rows["token_count"][-1]
