@@ -14,13 +14,12 @@ from typing import NamedTuple, get_args
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.filters import URLFilter
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
-from tldextract import TLDExtract
 
 from configs.build import Edit, Profile, Source
 from pipeline import (
+    addresses,
     characters,
     cutting,
     edits,
@@ -33,6 +32,7 @@ from pipeline import (
     word_table,
     words,
 )
+from pipeline.addresses import AddressFilter
 from pipeline.documents import DocumentFile, task_file
 from pipeline.edits import C4Lines, with_edits
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
@@ -40,7 +40,17 @@ from pipeline.language import LanguageFilter
 from pipeline.word_table import WordTable
 
 MODULES = [
-    *(sys.modules[__name__], characters, cutting, edits, gopher, language, lines, modular),
+    *(
+        sys.modules[__name__],
+        addresses,
+        characters,
+        cutting,
+        edits,
+        gopher,
+        language,
+        lines,
+        modular,
+    ),
     *(phrases, shapes, word_table, words),
 ]
 """The code that decides what a profile keeps."""
@@ -76,22 +86,6 @@ class TextFilter(BaseFilter):
         if self.long_word.search(doc.text):
             return False, "long_word"
         return True
-
-
-class AddressFilter(URLFilter):
-    """datatrove's `URLFilter`, without a network; documents without an address pass.
-
-    The lists of blocked domains come with datatrove. They take four seconds to read, and 800 MB.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tldextractor = TLDExtract(suffix_list_urls=(), cache_dir=None)  # its built-in list
-
-    def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        """Whether to keep the document, or the reason not to."""
-        verdict: bool | tuple[bool, str] = not doc.metadata["url"] or super().filter(doc)
-        return verdict
 
 
 def _web(table: WordTable) -> list[BaseFilter]:

@@ -27,6 +27,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from configs.build import Profile
 from pipeline.documents import document
 from pipeline.filters import PROFILES, judge, rules
+from pipeline.shapes import known_shapes
 from tests.benchmarks.corpus import data_folder
 
 LABELLED = "commoncrawl/dclm_human_quality"
@@ -75,7 +76,7 @@ def judged(found: list[dict[str, Any]]) -> None:
 def decide(filters: list[BaseFilter], texts: Iterable[str]) -> tuple[list[str | None], float]:
     """The reasons of drops, and seconds of processor time."""
     start = time.process_time()
-    reasons = [first_reason(filters, Document(text=text, id="")) for text in texts]
+    reasons = [judge(filters, Document(text=text, id="")).reason for text in texts]
     return reasons, time.process_time() - start
 
 
