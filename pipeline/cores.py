@@ -12,12 +12,13 @@ from multiprocessing import forkserver, set_forkserver_preload
 
 PRELOAD = ["pipeline.build"]
 """What the process that workers are forked from imports."""
-_POOLS = (
+POOLS = (
     "POLARS_MAX_THREADS",
     "RAYON_NUM_THREADS",
     "OMP_NUM_THREADS",  # pyarrow's too
     "NUMBA_NUM_THREADS",
 )
+"""Environment variables with the size of each pool."""
 
 
 def prepare(workers: int) -> None:
@@ -26,7 +27,7 @@ def prepare(workers: int) -> None:
     That process imports what workers need while this one imports the same. A size that the user
     has set in the environment stays.
     """
-    free = [name for name in _POOLS if name not in os.environ]
+    free = [name for name in POOLS if name not in os.environ]
     if workers > 1:
         os.environ |= dict.fromkeys(free, "1")
         set_forkserver_preload(PRELOAD)

@@ -13,6 +13,7 @@ from datatrove.executor import RayPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from configs.executor import RayConfig
+from pipeline.cores import POOLS
 from pipeline.errors import BuildError
 from pipeline.executor import Reporting, quiet_datatrove, refuse_incomplete
 
@@ -38,7 +39,12 @@ def ray_runner(config: RayConfig, workers: int) -> Iterator["RayRunner"]:
         yield RayRunner(config, workers)
         return
     try:
-        ray.init(config.address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            config.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": dict.fromkeys(POOLS, str(config.cpus_per_task))},
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = config.address or os.environ.get("RAY_ADDRESS") or "this machine"
         raise BuildError(

@@ -14,6 +14,7 @@ from datatrove.executor import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from configs.executor import SlurmConfig
+from pipeline.cores import POOLS
 from pipeline.errors import BuildError
 from pipeline.executor import Reporting, quiet_datatrove, refuse_incomplete
 from pipeline.task_report import failures, tell
@@ -66,7 +67,7 @@ class SlurmRunner:
             workers=self._workers,
             job_name=name,
             qos=config.qos,
-            env_command=config.env_command or f"export PATH={Path(sys.executable).parent}:$PATH",
+            env_command=_environment(config),
             sbatch_args=dict(config.sbatch_args),
             max_array_size=config.max_array_size,
             tasks_per_job=config.tasks_per_job,
@@ -87,6 +88,13 @@ class _SlurmTasks(Reporting, SlurmPipelineExecutor):
 
     def launch_merge_stats(self) -> None:
         """No job for datatrove's statistics: counts are taken from the files."""
+
+
+def _environment(config: SlurmConfig) -> str:
+    """Shell lines of a job: sbatch hands on the variables of the machine that submits it."""
+    python = config.env_command or f"export PATH={Path(sys.executable).parent}:$PATH"
+    threads = " ".join(f"{name}={config.cpus_per_task}" for name in POOLS)
+    return f"{python}\nexport {threads}"
 
 
 def _job_name(logs: Path) -> str:
