@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from shards.hash_table import find_values
-from shards.hashing import document_key
+from shards.hashing import document_keys
 from shards.reader import TokenStream
 
 _COLUMNS = ("doc_id", "token_start", "token_count", "origin_file", "origin_row", "url")
@@ -59,7 +59,7 @@ class DocumentReader:
 
     def find(self, doc_id: str) -> Document | None:
         """The document of that id, or the one that a duplicate of that id was folded into."""
-        key = document_key(doc_id)
+        key = int.from_bytes(document_keys([doc_id]), "little")
         for shard, facts in enumerate(self.stream.facts.shards):
             (rows,) = find_values(self.stream.files.path(facts.ids_path), [key])
             for row in rows:

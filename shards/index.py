@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from shards.hash_table import write_table
-from shards.hashing import document_key
+from shards.hashing import document_keys
 
 GROUP_ROWS = 1024
 """Rows in a row group: what must be read to see one of them, against the size of the footer."""
@@ -69,5 +69,5 @@ def write_ids(frame: pl.DataFrame, file: IO[Any]) -> None:
     rows = frame.select("doc_id", "duplicates").with_row_index("row")
     folded = rows.select("row", doc_id="duplicates").explode("doc_id").drop_nulls()
     named = pl.concat([rows.select("row", "doc_id"), folded])
-    keys = np.array([document_key(name) for name in named["doc_id"]], np.uint32)
+    keys = np.frombuffer(document_keys(named["doc_id"].to_list()), "<u4")
     write_table(file, keys, named["row"].to_numpy())

@@ -20,7 +20,7 @@ from shards.hashing import blake3_file
 from shards.index import SCHEMA, write_ids
 from shards.manifest import Manifest, ShardFacts, SplitFacts, load_manifest
 
-_CHUNK_TOKENS = 1 << 24
+_CHUNK_TOKENS = 1 << 20
 
 
 @dataclass
