@@ -48,7 +48,7 @@ class SlurmRunner:
         if executor.get_incomplete_ranks():
             _submit(executor)
             count = len(executor.get_incomplete_ranks())
-            tell(f"{name}: Slurm job {executor.job_id}, {count} tasks; `scancel` stops it")
+            tell(f"{name}: Slurm job {executor.job_id}, {count} tasks (scancel -n {name} stops it)")
             self._wait(name)
         ranks = _after_settling(executor)
         (logs / _PICKLE).unlink(missing_ok=True)

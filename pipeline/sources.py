@@ -1,6 +1,7 @@
 """Sources of text: find what a configuration names, pin it, and cut it into tasks."""
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -118,7 +119,7 @@ def _resolve_files(
     facts = {path: streams.facts(path) for path in paths}
     pin: Pin = {"files": facts}
     sizes: list[int] = [facts[path]["bytes"] for path in paths]
-    files = [InputFile(path, path, facts[path].get("etag")) for path in paths]
+    files = [InputFile(_whole(path), path, facts[path].get("etag")) for path in paths]
     if isinstance(spec, TextSource):
         return _text_source(spec, pin, files, sizes)
     if isinstance(spec, WarcSource):
@@ -128,6 +129,11 @@ def _resolve_files(
         for path in paths:
             check_parquet_columns(path, spec)
     return ResolvedSource(spec, pin, *_rows_reader(spec, files, sizes))
+
+
+def _whole(path: str) -> str:
+    """The path as tasks on other machines understand it."""
+    return path if streams.is_remote(path) else os.path.abspath(path)
 
 
 def _text_source(

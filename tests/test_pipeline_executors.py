@@ -1,7 +1,10 @@
 """Executors: a build on Ray gives the bytes of a local one; what fails elsewhere is said here."""
 
+import gzip
 import json
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ from configs.executor import RayConfig, SlurmConfig
 from configs.loading import load
 from pipeline.build import build
 from pipeline.errors import BuildError
-from pipeline.executor import LocalRunner, Runner, worker_pool
+from pipeline.executor import LocalRunner, Runner, refuse_incomplete, worker_pool
 from pipeline.ray_executor import ray_runner
 from pipeline.slurm_executor import SlurmRunner
-from pipeline.task_report import report_share, shown, tell
+from pipeline.streams import tracked_lines
+from pipeline.task_report import report_share, reporting, shown, tell
 from tests.test_pipeline_kill import digests
 
 
@@ -66,11 +70,13 @@ def test_tasks_that_fail_elsewhere_are_said_and_the_rest_is_kept(
     ray: Runner, tmp_path: Path
 ) -> None:
     with pytest.raises(BuildError, match=r"^task 1 does not like it$"):
-        run(ray, tmp_path, {1: BuildError})
-    assert [(tmp_path / name).exists() for name in "012"] == [True, False, True]
-    with pytest.raises(BuildError, match=r"task 1 failed with KeyError.*its log is .*_00001.log"):
-        run(ray, tmp_path, {0: KeyError, 1: KeyError})  # task 0 is not run again
-    assert run(ray, tmp_path, {}) == ["0", "1", "2"]
+        run(ray, tmp_path, {1: BuildError, 2: KeyError})
+    assert [(tmp_path / name).exists() for name in "012"] == [True, False, False]
+    with pytest.raises(BuildError, match=r"task 2 failed with KeyError.*its log is .*_00002.log"):
+        refuse_incomplete(tmp_path / "datatrove", [2], "")
+    with pytest.raises(BuildError, match=r"2 tasks ended without a word, task 0 first; look there"):
+        refuse_incomplete(tmp_path / "datatrove", [0, 3], "look there")
+    assert run(ray, tmp_path, {0: KeyError}) == ["0", "1", "2"]  # task 0 is not run again
     assert (tmp_path / "1").read_text() == "1 of 3"
 
 
@@ -100,6 +106,21 @@ def test_progress_moves_within_a_task(tmp_path: Path) -> None:
         (logs / "progress" / "00001").write_text("")  # as while it is being written
         (logs / "completions" / "00000").touch()
     assert bar.done == 1.0
+
+
+def test_lines_of_a_packed_file_report_how_much_of_it_is_read(tmp_path: Path) -> None:
+    path, logs = tmp_path / "lines.jsonl.gz", tmp_path / "datatrove"
+    lines = [f"{i} {i * 7919}\n".encode() for i in range(200_000)]
+    path.write_bytes(gzip.compress(b"".join(lines)))
+    seen: list[float] = []
+    with reporting(logs, 0), ExitStack() as stack:
+        for number, line in enumerate(tracked_lines(str(path), stack)):
+            assert line == lines[number]
+            if number in (0, 100_000):
+                time.sleep(0.6)  # reports are half a second apart
+            if number in (300, 100_300):
+                seen.append(float((logs / "progress" / "00000").read_text()))
+    assert 0 < seen[0] < 0.4 < seen[1] < 0.7
 
 
 def test_slurm_says_where_to_start_the_build(
