@@ -37,6 +37,7 @@ def document_mask(tokens: TokenArray, eos_id: int) -> DocumentMask:
 
 def document_borders(inputs: npt.NDArray[np.integer[Any]], eos_id: int) -> npt.NDArray[np.int32]:
     """`DocumentMask.cu_seqlens` of inputs [n, seq_len]."""
-    begins = np.flatnonzero(inputs == eos_id) + 1
-    rows = np.arange(0, inputs.size + 1, max(inputs.shape[1], 1))
-    return np.union1d(rows, begins).astype(np.int32)
+    begins = np.zeros(inputs.size + 1, dtype=np.bool_)
+    begins[1:] = (inputs == eos_id).reshape(-1)
+    begins[:: max(inputs.shape[1], 1)] = True
+    return np.flatnonzero(begins).astype(np.int32)

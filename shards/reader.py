@@ -91,7 +91,13 @@ class TokenStream:
             )
         starts = (ids * layout.stride % max(self.num_tokens, 1)).tolist()
         for start, row in zip(starts, out, strict=True):
-            self._copy(start, row)
+            shard = bisect.bisect_right(self.starts, start) - 1
+            tokens = self._maps.get(shard)
+            first = start - self.starts[shard]
+            if tokens is None or len(piece := tokens[first : first + seq_len + 1]) <= seq_len:
+                self._copy(start, row)
+            else:  # nearly always: the whole window lies in a shard that was opened before
+                row[:] = piece
 
     def documents(self) -> "pl.DataFrame":
         """The document index of the stream.

@@ -170,10 +170,10 @@ def measure_start(folder: Path) -> None:
     dataset_of(folder, names, SHARD_TOKENS, digest="")
     times = []
     for _ in range(RUNS):
-        start = time.perf_counter()
+        start = time.process_time()
         reader_of(Dataset.open(folder), documents=True).read(0)
-        times.append(time.perf_counter() - start)
-    print(f"start-up at 10 B tokens: {statistics.median(times) * 1e3:.1f} ms to the first batch")
+        times.append(time.process_time() - start)
+    print(f"start-up at 10 B tokens: {statistics.median(times) * 1e3:.1f} ms of processor time")
 
 
 def measure_checksums(path: Path) -> None:
