@@ -83,14 +83,17 @@ def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends: give the path of one file, relative to this one")
-    return _merged(_extended(path.parent / base, (*extending, path.resolve())), values)
+    extended: dict[str, Any] = _merged(
+        _extended(path.parent / base, (*extending, path.resolve())), values
+    )
+    return extended
 
 
 def _merged(base: Any, values: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(values, dict)):
         return values
     new = {key: _merged(base.get(key), value) for key, value in values.items()}
-    return base | new
+    return {**base, **new}
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import string
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import yaml
 from shards.hashing import blake3_file
 from shards.ledger import read_ledger, verify
 from shards.plan_file import load_plan
+from shards.reader import TokenStream
 from tests.helpers import make_dataset
 from train.checkpoint import list_checkpoints, load_model
 from train.launch import EXIT_STOPPED
@@ -189,6 +191,18 @@ def weights(run: Path, step: int = STEPS) -> str:
     return blake3_file(run / "checkpoints" / f"step_{step:06d}" / "model.safetensors")
 
 
+def distinct_targets(streams: Iterable[TokenStream]) -> set[tuple[bytes, int]]:
+    """Every target of whole windows, as a text and a position in it: copies are one target."""
+    found = set()
+    for stream in streams:
+        reached = (stream.num_tokens - 1) // SEQ_LEN * SEQ_LEN
+        for row in stream.documents().iter_rows(named=True):
+            positions = range(row["token_count"])
+            start = row["token_start"]
+            found |= {(row["content_hash"], i) for i in positions if 0 < start + i <= reached}
+    return found
+
+
 def test_training_learns_and_proves_what_it_read(straight: Path) -> None:
     lines = metrics(straight)
     assert [line["step"] for line in lines] == list(range(STEPS))
@@ -201,7 +215,7 @@ def test_training_learns_and_proves_what_it_read(straight: Path) -> None:
     # Both sources were read more than once: the digests above cross epoch boundaries.
     assert min(lines[-1]["epochs"].values()) > 1
     assert lines[-1]["tokens"] == 180 * 4 * SEQ_LEN + 60 * 8 * SEQ_LEN
-    assert lines[-1]["unique_tokens"] == sum(s.windows for s in plan.sources) * SEQ_LEN
+    assert lines[-1]["unique_tokens"] == len(distinct_targets(streams.values()))
 
 
 def test_metrics_hold_what_was_set_and_measured(straight: Path) -> None:
@@ -301,4 +315,5 @@ def test_muon_with_owned_matrices(bench: Bench) -> None:
     assert losses(whole)[-1] < losses(whole)[0]
     bench.train(owned, "--ranks", "1", *shared, "60")
     bench.train(whole, "--ranks", "2", *muon, "60")
-    assert losses(owned) == pytest.approx(losses(whole), rel=1e-4)
+    # One rank sums gradients in another order, and bfloat16 iterations magnify the last digit.
+    assert losses(owned) == pytest.approx(losses(whole), rel=2e-3)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from configs.model import ModelConfig
-from configs.train import EngineConfig
+from configs.train import TrainConfig
 
 PEAK_FLOPS = {
     "A100": 312e12,
@@ -14,6 +14,8 @@ PEAK_FLOPS = {
 }
 """Dense bfloat16 peak by the name that the driver reports."""
 
+LOSS_PIECE = 2048
+"""Positions whose logits exist at once (`train.loss`)."""
 _GIB = 2**30
 
 
@@ -29,24 +31,58 @@ class ParameterCount(NamedTuple):
 
 def count_parameters(model: ModelConfig) -> ParameterCount:
     """Count what `train.model.Decoder` has."""
+    products = model.num_layers * (
+        _attention(model) + _ffn_matrices(model) * model.d_model * model.ffn_dim
+    )
+    vectors = _norms(model)
+    tables = model.vocab_size * model.d_model * (1 if model.tie_embeddings else 2)
+    if model.nanochat:
+        with_table = sum(map(model.has_value_table, range(model.num_layers)))
+        key_width = model.num_kv_heads * model.head_dim
+        products += model.nanochat.smear_channels
+        products += with_table * model.nanochat.gate_channels * model.num_kv_heads
+        vectors += 2 * model.num_layers + 2
+        tables += with_table * model.vocab_size * key_width
+    head = model.vocab_size * model.d_model
+    return ParameterCount(products + vectors + tables, products + vectors, products + head)
+
+
+def _attention(model: ModelConfig) -> int:
+    """Parameters in the matrix products of one attention layer."""
     query, key = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
-    block = model.d_model * (2 * query + 2 * key + 3 * model.ffn_dim)
-    norms = model.d_model * (2 * model.num_layers + 1)
-    table = model.vocab_size * model.d_model
-    blocks = model.num_layers * block
-    tables = table if model.tie_embeddings else 2 * table
-    return ParameterCount(blocks + norms + tables, blocks + norms, blocks + table)
+    if model.mla is None:
+        return model.d_model * (2 * query + 2 * key)
+    latent, rope = model.mla.latent_dim, model.mla.rope_dim
+    from_stream = query + model.num_heads * rope + latent + rope + query  # the last: output
+    return model.d_model * from_stream + latent * 2 * query
+
+
+def _ffn_matrices(model: ModelConfig) -> int:
+    return 3 if model.ffn == "swiglu" else 2
+
+
+def _norms(model: ModelConfig) -> int:
+    if not model.norm_weights:
+        return 0
+    latent = model.num_layers * model.mla.latent_dim if model.mla else 0
+    return model.d_model * (2 * model.num_layers + 1) + latent
 
 
 def flops_per_token(model: ModelConfig, seq_len: int, *, attention: bool = True) -> int:
     """Operations of forward and backward per token.
 
-    Six per parameter in a matrix product, and with `attention` twelve per layer, head channel and
-    position: scores and mix over the whole row, the causal half not deducted (PaLM's convention).
+    Six per parameter in a matrix product, and with `attention` six per layer, position in reach and
+    channel of a head's key and value, the causal half not deducted (PaLM's convention, Chowdhery
+    et al. 2022, appendix B).
     """
     flops = 6 * count_parameters(model).matmul
     if attention:
-        flops += 12 * model.num_layers * model.num_heads * model.head_dim * seq_len
+        rope = model.mla.rope_dim if model.mla else 0
+        channels = model.num_heads * (2 * model.head_dim + rope)
+        reach = sum(
+            min(model.window(layer) or seq_len, seq_len) for layer in range(model.num_layers)
+        )
+        flops += 6 * channels * reach
     return flops
 
 
@@ -62,36 +98,49 @@ def peak_flops(device: str) -> float | None:
     return next((peak for name, peak in PEAK_FLOPS.items() if name in words), None)
 
 
-def memory_gib(
-    model: ModelConfig, engine: EngineConfig, micro_batch: int, seq_len: int, world_size: int
-) -> dict[str, float]:
+def memory_gib(config: TrainConfig, seq_len: int, world_size: int) -> dict[str, float]:
     """Memory of one rank by component, GiB; the activations are an estimate.
 
-    Weights, gradients and AdamW's two moments as float32, or with precision bf16 as bfloat16
-    weights with a float32 master; each divided among the ranks where the ZeRO stage shares it.
+    Weights, gradients and the optimizer's moments as float32 (two for AdamW, one for what Muon
+    updates), or with precision bf16 as bfloat16 weights with a float32 master; each divided among
+    the ranks where the ZeRO stage shares it.
+
+    Args:
+        config: the run.
+        seq_len: of its longest windows.
+        world_size: ranks.
     """
-    count = count_parameters(model).total
+    count, engine = count_parameters(config.model), config.engine
     pure_bf16 = engine.precision == "bf16"
-    bytes_each = {
-        "weights": 2 if pure_bf16 else 4,
-        "gradients": 4,
-        "optimizer": 12 if pure_bf16 else 8,
+    blocks = count.matmul - config.model.vocab_size * config.model.d_model
+    by_muon = blocks if config.optimizer.muon else 0
+    sizes = {
+        "weights": (2 if pure_bf16 else 4) * count.total,
+        "gradients": 4 * count.total,
+        "optimizer": (12 if pure_bf16 else 8) * count.total - 4 * by_muon,
     }
     shared_from = {"optimizer": 1, "gradients": 2, "weights": 3}
     parts = {
-        name: size * count / (world_size if engine.zero_stage >= shared_from[name] else 1)
-        for name, size in bytes_each.items()
+        name: size / (world_size if engine.zero_stage >= shared_from[name] else 1)
+        for name, size in sizes.items()
     }
-    parts["activations (estimate)"] = _activation_bytes(model, engine, micro_batch, seq_len)
+    parts["activations (estimate)"] = _activation_bytes(config, seq_len)
     return {name: value / _GIB for name, value in parts.items()}
 
 
-def _activation_bytes(
-    model: ModelConfig, engine: EngineConfig, micro_batch: int, seq_len: int
-) -> float:
-    """What backward needs: per block the inputs of each product and of each non-linearity."""
-    low = 4 if engine.precision == "fp32" else 2
+def _activation_bytes(config: TrainConfig, seq_len: int) -> float:
+    """What backward needs: per block the inputs of each product and of each non-linearity.
+
+    Logits exist for a piece of the positions at a time, with two gradients of the same size; the
+    head's own gradient is kept from there on.
+    """
+    model, positions = config.model, config.micro_batch * seq_len
+    low = 4 if config.engine.precision == "fp32" else 2
+    rope = model.mla.rope_dim if model.mla else 0
     heads = (2 * model.num_heads + 2 * model.num_kv_heads) * model.head_dim
-    block = 4 * 4 * model.d_model + low * (2 * model.d_model + heads + 4 * model.ffn_dim)
-    logits = model.vocab_size * (low + 4 + 4)
-    return float(micro_batch * seq_len * (model.num_layers * block + logits))
+    heads += 2 * model.num_heads * rope
+    hidden = (2 * _ffn_matrices(model) - 2) * model.ffn_dim
+    block = 4 * 4 * model.d_model + low * (2 * model.d_model + heads + hidden)
+    logits = min(positions, LOSS_PIECE) * model.vocab_size * (low + 4 + 4)
+    head_gradient = 4 * model.vocab_size * model.d_model
+    return float(positions * model.num_layers * block + logits + head_gradient)

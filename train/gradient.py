@@ -2,14 +2,12 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from shards.ledger import digest_tokens, digest_windows
 from train.collective import StepShare
 from train.data import Rows
+from train.loss import IGNORED
 from train.session import Session
-
-_MASKED = -100  # targets that `cross_entropy` passes over
 
 
 def forward_backward(session: Session, batch: list[Rows], stop: int) -> StepShare:
@@ -31,11 +29,11 @@ def forward_backward(session: Session, batch: list[Rows], stop: int) -> StepShar
     masked = windows_digest = tokens_digest = 0
     for number, rows in enumerate(batch):
         engine.set_gradient_accumulation_boundary(number == len(batch) - 1)
-        loss = _summed_loss(session, rows) * weight
-        engine.backward(loss)
+        total, cross_entropy = _loss_sums(session, rows) * weight
+        engine.backward(total)
         if number < len(batch) - 1:
             engine.step()
-        loss_sum += loss.detach().double() / len(batch)
+        loss_sum += cross_entropy.detach().double() / len(batch)
         # Digested is the memory that was copied to the model, not the plan's opinion of it.
         windows += np.bincount(rows.source, minlength=num_sources)
         masked += rows.documents.masked_targets if rows.documents else 0
@@ -55,18 +53,16 @@ def _counted_targets(session: Session, batch: list[Rows]) -> int:
     return max(int(total.item()), 1)
 
 
-def _summed_loss(session: Session, rows: Rows) -> torch.Tensor:
-    """Cross entropy in float32, summed over the targets that count."""
+def _loss_sums(session: Session, rows: Rows) -> torch.Tensor:
+    """What is minimised, and the cross entropy in it, summed over the targets that count."""
     device = session.engine.device
     # Two or four bytes a token travel to the device, and are widened there.
     tokens_BL = torch.from_numpy(rows.tokens).to(device).long()
     inputs_BT, targets_BT = tokens_BL[:, :-1], tokens_BL[:, 1:]
-    if rows.documents is None:
-        logits_BTV = session.engine(inputs_BT)
-    else:
+    cu_seqlens = None
+    if rows.documents is not None:
         cu_seqlens = torch.from_numpy(rows.documents.cu_seqlens).to(device)
-        logits_BTV = session.engine(inputs_BT, cu_seqlens)
         counted_BT = torch.from_numpy(rows.documents.counted).to(device)
-        targets_BT = targets_BT.masked_fill(~counted_BT, _MASKED)
-    flat = logits_BTV.float().flatten(0, 1), targets_BT.flatten()
-    return F.cross_entropy(*flat, ignore_index=_MASKED, reduction="sum")
+        targets_BT = targets_BT.masked_fill(~counted_BT, IGNORED)
+    sums: torch.Tensor = session.engine(inputs_BT, cu_seqlens, targets_BT, session.config.z_loss)
+    return sums

@@ -1,4 +1,4 @@
-"""One decoder: RMSNorm before each block, rotary positions, grouped-query attention, SwiGLU.
+"""One decoder whose switches (`configs.model`) cover the published recipes.
 
 Tensor names carry their axes (Noam Shazeer's suffixes):
 
@@ -6,193 +6,153 @@ Tensor names carry their axes (Noam Shazeer's suffixes):
     T  positions of the row     N  query heads                       V  vocabulary
     H  width of one head        K  key and value heads
 
-With the same weights it computes what transformers' `LlamaForCausalLM` computes.
+Without any switch it computes, with the same weights, what transformers' `LlamaForCausalLM` does.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.model import ModelConfig
+from train.attention import Attention, LatentAttention, Masks, Rope, make_rope
+from train.initial import initialise
+from train.layers import FeedForward, RMSNorm
+from train.loss import Head, capped, loss_sums
 
 
-class RMSNorm(nn.Module):
-    """Divides by the root mean square of the last axis and multiplies by a learned weight."""
+class Batch(NamedTuple):
+    """What every layer needs to know of the batch."""
 
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Normalise in float32 and return the dtype of the input."""
-        normed_BTD = F.rms_norm(x_BTD.float(), self.weight.shape, self.weight.float(), self.eps)
-        return normed_BTD.to(x_BTD.dtype)
-
-
-def rope_tables(
-    num_positions: int, head_dim: int, theta: float, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles, float32 [num_positions, head_dim / 2] each.
-
-    They are computed anew for each batch instead of being stored in the model: it is cheap, and a
-    stored table would be cast to bfloat16 together with the weights.
-    """
-    pairs = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
-    frequencies = theta ** (-pairs / head_dim)
-    positions = torch.arange(num_positions, device=device, dtype=torch.float32)
-    angles = torch.outer(positions, frequencies)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x_BNTH: Tensor, cos_TP: Tensor, sin_TP: Tensor) -> Tensor:
-    """Turn the pairs (i, i + H/2) of every head by the angles of its position (split-half RoPE)."""
-    first, second = x_BNTH.float().chunk(2, dim=-1)
-    turned = (first * cos_TP - second * sin_TP, second * cos_TP + first * sin_TP)
-    return torch.cat(turned, dim=-1).to(x_BNTH.dtype)
-
-
-def document_mask(cu_seqlens: Tensor, rows: int, num_positions: int) -> Tensor:
-    """What may attend to what within documents: bool [B, 1, T, T], causal.
-
-    Args:
-        cu_seqlens: int32 [num_documents + 1], where each document begins in the flattened rows,
-            and the end.
-        rows: B.
-        num_positions: T.
-    """
-    size = rows * num_positions
-    document_BT = torch.repeat_interleave(cu_seqlens.diff(), output_size=size).view(rows, -1)
-    causal_TT = torch.ones(
-        num_positions, num_positions, dtype=torch.bool, device=cu_seqlens.device
-    ).tril()
-    return (document_BT[:, None, :, None] == document_BT[:, None, None, :]) & causal_TT
-
-
-class Attention(nn.Module):
-    """Causal self-attention over the whole row, or within what a mask allows."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.head_dim = config.head_dim
-        self.grouped = config.num_kv_heads < config.num_heads
-        query_width = config.num_heads * config.head_dim
-        key_width = config.num_kv_heads * config.head_dim
-        self.q_proj = nn.Linear(config.d_model, query_width, bias=False)
-        self.k_proj = nn.Linear(config.d_model, key_width, bias=False)
-        self.v_proj = nn.Linear(config.d_model, key_width, bias=False)
-        self.o_proj = nn.Linear(query_width, config.d_model, bias=False)
-
-    def forward(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, mask: Tensor | None) -> Tensor:
-        """Mix positions; x_BTD is already normalised, mask is bool [B, 1, T, T]."""
-        q_BNTH = rotate(self._heads(self.q_proj(x_BTD)), cos_TP, sin_TP)
-        k_BKTH = rotate(self._heads(self.k_proj(x_BTD)), cos_TP, sin_TP)
-        v_BKTH = self._heads(self.v_proj(x_BTD))
-        mixed_BNTH = F.scaled_dot_product_attention(
-            q_BNTH,
-            k_BKTH,
-            v_BKTH,
-            attn_mask=mask,
-            is_causal=mask is None,
-            enable_gqa=self.grouped,
-        )
-        return self.o_proj(mixed_BNTH.transpose(1, 2).flatten(2))
-
-    def _heads(self, x_BTX: Tensor) -> Tensor:
-        """Split the last axis into heads: [B, T, N * H] -> [B, N, T, H]."""
-        rows, positions, _ = x_BTX.shape
-        return x_BTX.view(rows, positions, -1, self.head_dim).transpose(1, 2)
-
-
-class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(config.d_model, config.ffn_dim, bias=False)
-        self.up_proj = nn.Linear(config.d_model, config.ffn_dim, bias=False)
-        self.down_proj = nn.Linear(config.ffn_dim, config.d_model, bias=False)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Transform every position by itself; x_BTD is already normalised."""
-        hidden_BTF = F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD)
-        return self.down_proj(hidden_BTF)
+    tokens_BT: Tensor
+    rope: Rope
+    masks: Masks
 
 
 class Block(nn.Module):
     """Attention and feed-forward, each added to the residual stream."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.attention = Attention(config)
-        self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
+        kind = LatentAttention if config.mla else Attention
+        self.attention_norm = RMSNorm(config.d_model, config)
+        self.attention = kind(config, layer)
+        self.ffn_norm = RMSNorm(config.d_model, config)
         self.ffn = FeedForward(config)
 
-    def forward(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, batch: Batch) -> Tensor:
         """One layer of the residual stream."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TP, sin_TP, mask)
+        normed_BTD = self.attention_norm(x_BTD)
+        x_BTD = x_BTD + self.attention(normed_BTD, batch.rope, batch.masks, batch.tokens_BT)
         return x_BTD + self.ffn(self.ffn_norm(x_BTD))
+
+
+class Nanochat(nn.Module):
+    """nanochat's scalars and gates on the residual stream; see `configs.model.NanochatConfig`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        assert config.nanochat
+        self.residual_scales = nn.Parameter(torch.ones(config.num_layers))
+        self.beginning_scales = nn.Parameter(torch.zeros(config.num_layers))
+        self.smear_gate = nn.Linear(config.nanochat.smear_channels, 1, bias=False)
+        self.smear_scale = nn.Parameter(torch.zeros(1))
+        self.backout_scale = nn.Parameter(torch.zeros(1))
+
+    def smear(self, x_BTD: Tensor, masks: Masks) -> Tensor:
+        """Add a gated share of the token before; the first of a row or document has none."""
+        gate_BT1 = torch.sigmoid(self.smear_gate(x_BTD[:, 1:, : self.smear_gate.in_features]))
+        share = self.smear_scale * gate_BT1 * x_BTD[:, :-1]
+        begins = masks.begins()
+        if begins is not None:
+            share = share.masked_fill(begins.unsqueeze(-1), 0)
+        return torch.cat([x_BTD[:, :1], x_BTD[:, 1:] + share.to(x_BTD.dtype)], dim=1)
+
+    def mix(self, layer: int, x_BTD: Tensor, beginning_BTD: Tensor) -> Tensor:
+        """The input of a layer: the stream and its beginning, each scaled."""
+        return self.residual_scales[layer] * x_BTD + self.beginning_scales[layer] * beginning_BTD
 
 
 class Decoder(nn.Module):
     """Token ids to next-token logits.
 
     Parameters are named `embedding`, `layers.<i>.{attention_norm,attention.{q,k,v,o}_proj,
-    ffn_norm,ffn.{gate,up,down}_proj}`, `norm` and, where the head is not tied, `head`.
+    ffn_norm,ffn.{gate,up,down}_proj}`, `norm` and, where the head is not tied, `head`; the switches
+    add theirs (see `train.attention` and `Nanochat`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.embedding_norm = RMSNorm(config.d_model, config) if config.nanochat else None
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = RMSNorm(config.d_model, config)
         self.head = (
             None
             if config.tie_embeddings
             else nn.Linear(config.d_model, config.vocab_size, bias=False)
         )
+        self.nanochat = Nanochat(config) if config.nanochat else None
 
     def initialise(self, seed: int) -> None:
-        """Draw every matrix from N(0, init_std) with a generator of its own; norms start at 1."""
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in self.parameters():
-            if parameter.ndim >= 2:
-                nn.init.normal_(parameter, std=self.config.init_std, generator=generator)
-            else:
-                nn.init.ones_(parameter)
+        """Draw the weights with a generator of their own (`train.initial`)."""
+        initialise(self, self.config, seed)
 
-    def forward(self, tokens_BT: Tensor, cu_seqlens: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V] of the token after each position.
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        cu_seqlens: Tensor | None = None,
+        targets_BT: Tensor | None = None,
+        z_loss: float = 0.0,
+    ) -> Tensor:
+        """Logits [B, T, V] of the token after each position, or their loss.
 
         Args:
             tokens_BT: int64 [B, T].
             cu_seqlens: where documents begin, which then do not see each other (see
-                `document_mask`). Positions run on: rotary angles matter by their differences only.
+                `train.attention.Masks`). Positions run on: only differences of angles matter.
+            targets_BT: the tokens that follow; those that are `train.loss.IGNORED` do not count.
+                The result is then float32 [2], sums over the others: what is to be minimised, and
+                the cross entropy in it, without a gradient.
+            z_loss: weight of the z-loss (see `train.loss`) in what is to be minimised.
         """
         num_positions = tokens_BT.shape[1]
         assert num_positions <= self.config.max_seq_len, "row is longer than max_seq_len"
-        tables = rope_tables(
-            num_positions, self.config.head_dim, self.config.rope_theta, tokens_BT.device
-        )
-        mask = None if cu_seqlens is None else document_mask(cu_seqlens, *tokens_BT.shape)
-        x_BTD = self.embedding(tokens_BT)
+        rope = make_rope(self.config, num_positions, tokens_BT.device)
+        batch = Batch(tokens_BT, rope, Masks(tokens_BT, cu_seqlens))
+        x_BTD = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
+        x_BTD = self.norm(self._blocks(x_BTD, batch))
+        weight_VD = self.embedding.weight if self.head is None else self.head.weight
+        head = Head(weight_VD, self.config.logit_cap, z_loss)
+        if targets_BT is None:
+            return capped(F.linear(x_BTD, weight_VD), head.logit_cap)
+        return torch.stack(loss_sums(x_BTD.flatten(0, 1), targets_BT.flatten(), head))
+
+    def _blocks(self, x_BTD: Tensor, batch: Batch) -> Tensor:
+        """The residual stream from the embedding to the last layer."""
+        if self.nanochat is not None and self.embedding_norm is not None:
+            return self._nanochat_blocks(self.nanochat, self.embedding_norm(x_BTD), batch)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, *tables, mask)
-        x_BTD = self.norm(x_BTD)
-        head_VD = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(x_BTD, head_VD)
+            x_BTD = layer(x_BTD, batch)
+        return x_BTD
+
+    def _nanochat_blocks(self, extra: Nanochat, x_BTD: Tensor, batch: Batch) -> Tensor:
+        x_BTD = beginning_BTD = middle_BTD = extra.smear(x_BTD, batch.masks)
+        for number, layer in enumerate(self.layers):
+            x_BTD = layer(extra.mix(number, x_BTD, beginning_BTD), batch)
+            if number == self.config.num_layers // 2:
+                middle_BTD = x_BTD
+        return x_BTD - extra.backout_scale * middle_BTD
 
     def num_parameters(self, *, non_embedding: bool = False) -> int:
         """Parameters, the tied matrix counted once.
 
         Args:
-            non_embedding: Leave out the embedding and the output head, the convention of the
-                scaling-law papers.
+            non_embedding: Leave out all tables of the vocabulary and the output head, the
+                convention of the scaling-law papers.
         """
-        total = sum(parameter.numel() for parameter in self.parameters())
-        if not non_embedding:
-            return total
-        tables = 1 if self.head is None else 2
-        return total - tables * self.config.vocab_size * self.config.d_model
+        named = self.named_parameters()
+        tables = ("embedding.weight", "value_embedding.weight", "head.weight")
+        return sum(p.numel() for name, p in named if not (non_embedding and name.endswith(tables)))
