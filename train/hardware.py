@@ -81,6 +81,8 @@ def published_share(card: Card, parameters: int) -> Share:
     low, high = min(row.low for row in chosen), max(row.high for row in chosen)
     reached = f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
     basis = f"{reached} of the peak ({'; '.join(row.source for row in chosen)})"
+    if min(apart.values()) > math.log(_ALIKE):
+        basis = f"no figure for this size; the nearest: {basis}"
     if family != CARDS[card].family:
         basis = f"as {family}, no figure of its own: {reached} of the peak"
     return Share(low, high, basis)
