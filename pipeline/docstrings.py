@@ -22,6 +22,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from pipeline.documents import document
 from pipeline.errors import BuildError
+from pipeline.task_report import tracked
 from shards.atomic import write_json_atomic
 
 _TASK_BYTES = 8_000_000  # of Python source; decides how many tasks there are, whatever the workers
@@ -114,12 +115,13 @@ class ReadDocstrings(PipelineStep):
         """Yield the documents of task `rank`."""
         unreadable: dict[str, list[str]] = {}
         with _no_garbage_collection():
-            for files in self.tasks[rank]:
-                for path in files.paths:
-                    origin = f"{files.package}/{path}"
-                    tree = _parse(Path(files.root, path), origin, unreadable)
-                    if tree is not None:
-                        yield from _documents(tree, origin)
+            total = sum(len(files.paths) for files in self.tasks[rank])
+            pairs = ((files, path) for files in self.tasks[rank] for path in files.paths)
+            for files, path in tracked(pairs, total):
+                origin = f"{files.package}/{path}"
+                tree = _parse(Path(files.root, path), origin, unreadable)
+                if tree is not None:
+                    yield from _documents(tree, origin)
         write_json_atomic(self.notes / f"{rank:05d}.json", unreadable)
 
 

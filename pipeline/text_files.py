@@ -10,6 +10,7 @@ from datatrove.pipeline.base import PipelineStep
 from configs.build import TextSource
 from pipeline.documents import document
 from pipeline.streams import InputFile, check_unchanged, open_stream
+from pipeline.task_report import tracked
 
 _TASK_BYTES = 32_000_000  # decides how many tasks there are, whatever the workers
 
@@ -35,7 +36,7 @@ class ReadText(PipelineStep):
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
         """Yield the documents of task `rank`."""
-        for file in self.tasks[rank]:
+        for file in tracked(self.tasks[rank], len(self.tasks[rank])):
             check_unchanged(file)
             with ExitStack() as stack:
                 for block in blocks(open_stream(file.path, stack), self.spec.separator):
