@@ -72,7 +72,7 @@ def index_text(dataset: Dataset) -> None:
     tokens = first.tokens * 2 / 1e6
     size = made.with_suffix(".grams").stat().st_size / first.tokens
     print(
-        f"text index, one thread: {tokens / wall:.0f} M tokens/s, {tokens / spent:.0f} of processor "
+        f"text index, a thread: {tokens / wall:.0f} M tokens/s, {tokens / spent:.0f} of processor "
         f"time; {size:.3f} bytes a token"
     )
     for other in others:
