@@ -69,7 +69,6 @@ def test_pieces_wrap_at_the_end() -> None:
 def test_tinylm_23_000_steps_over_8_billion_tokens() -> None:
     """Published run: 3.0147 epochs trained, 3.0161 read, 123 steps in a fourth pass."""
     tokens = 8_000_000_000
-    layout = Layout(tokens, 2048, rows=True)
     source = PlanSource("edu", "id", "edu", "train", tokens)
     plan = Plan(2048, 0, "rows", (source,), (PlanPhase("pretrain", 23_000, 512, ("1",)),))
     (account,) = plan.account(23_000)
