@@ -2,7 +2,8 @@
 
 Refused together, with the file, the key and the nearest valid key: unknown keys, keys given
 twice, wrong types, impossible values. Overrides are `a.b=value`, the value being YAML. A file that
-says `extends: FILE` begins as that one, sections merged key by key, lists and values replaced.
+says `extends: FILE` begins as that one, sections merged key by key, lists and values replaced; a
+section of it that is given as null is taken out.
 """
 
 import difflib
@@ -92,8 +93,9 @@ def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
 def _merged(base: Any, values: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(values, dict)):
         return values
-    new = {key: _merged(base.get(key), value) for key, value in values.items()}
-    return {**base, **new}
+    merged = {**base, **{key: _merged(base.get(key), value) for key, value in values.items()}}
+    taken_out = [k for k, v in values.items() if v is None and isinstance(base.get(k), dict)]
+    return {key: value for key, value in merged.items() if key not in taken_out}
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """A training run: data, model, optimizer, schedule, engine, checkpoints. Values live in YAML."""
 
-from typing import Annotated, Literal
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from configs.base import Section
 from configs.mixture import MixtureConfig
@@ -11,29 +12,37 @@ from configs.optimizer import OptimizerConfig
 
 Card = Literal["A100-40", "A100-80", "L20", "H100", "H200"]
 """GPUs that `tally plan` reckons with."""
+Precision = Literal["fp32", "bf16_autocast", "bf16", "pure_bf16"]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 
 
-class CosineSchedule(Section):
+class _Warmup(Section):
+    """The beginning that all schedules share."""
+
+    warmup_steps: NonNegativeInt
+    """Steps before the rate is at its peak."""
+    warmup: Literal["one_step", "zero", "floor"] = "one_step"
+    """The rate of step s < warmup_steps = w, as a fraction of the peak: (s + 1) / w; s / w, so that
+    the first step changes nothing; or floor + (1 - floor) s / w."""
+    floor: Fraction01 = 0.1
+    """Fraction of the peak at the end."""
+
+
+class CosineSchedule(_Warmup):
     """Linear warm-up to the peak, then half a cosine that reaches the floor when the run ends."""
 
     shape: Literal["cosine"] = "cosine"
-    warmup_steps: NonNegativeInt
-    """Step s < warmup_steps runs at (s + 1) / warmup_steps of the peak."""
-    floor: Fraction01 = 0.1
-    """Fraction of the peak at the end."""
 
 
-class WsdSchedule(Section):
+class WsdSchedule(_Warmup):
     """Warm-up, stable, decay: linear to the peak, constant, 1 - sqrt(progress) to the floor."""
 
     shape: Literal["wsd"]
-    warmup_steps: NonNegativeInt
-    """Step s < warmup_steps runs at (s + 1) / warmup_steps of the peak."""
     decay_steps: NonNegativeInt
     """Steps at the end of the run in which the rate falls; 0 keeps it constant."""
-    floor: Fraction01 = 0.1
-    """Fraction of the peak at the end."""
+
+
+Schedule = Annotated[CosineSchedule | WsdSchedule, Field(discriminator="shape")]
 
 
 class EngineConfig(Section):
@@ -41,10 +50,53 @@ class EngineConfig(Section):
 
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What the ranks share out: 0 nothing, 1 optimizer state, 2 also gradients, 3 also weights."""
-    precision: Literal["fp32", "bf16_autocast", "bf16"] = "fp32"
-    """float32; bfloat16 arithmetic over float32 weights; bfloat16 weights with a float32 master."""
+    precision: Precision = "fp32"
+    """float32; bfloat16 arithmetic over float32 weights; bfloat16 weights with a float32 master;
+    bfloat16 weights, gradients and moments and nothing else, whose rounding costs quality."""
     compile: bool = False
     """Compile the model with torch.compile."""
+
+
+class ChangeConfig(Section):
+    """What changes where a phase begins, in one run with one account of its data.
+
+    The run saves a checkpoint there and goes on from it with another model or engine.
+    """
+
+    num_layers: PositiveInt | None = None
+    """Grow to so many blocks, a multiple of what there were; embedding, last norm and head stay."""
+    layer_map: Literal["stack", "interleave"] = "stack"
+    """Block i of the grown model begins as block i mod n of the n there were, or as block i div
+    (num_layers / n)."""
+    optimizer_state: Literal["fresh", "kept"] | None = None
+    """Moments begin at zero, or go on, those of a copied block as the block; by default fresh where
+    blocks are added and kept otherwise."""
+    precision: Precision | None = None
+    """Another `engine.precision` from here on."""
+    schedule: Schedule | None = None
+    """A schedule of its own, whose first step is the phase's and whose end is that of the run or of
+    the phase before the next such schedule; the one before ends where it begins."""
+
+    @property
+    def fresh_optimizer(self) -> bool:
+        """Whether moments begin at zero."""
+        return self.optimizer_state == "fresh" or (
+            self.optimizer_state is None and self.num_layers is not None
+        )
+
+    @property
+    def remakes(self) -> bool:
+        """Whether model or optimizer are made anew, not only the schedule."""
+        return self.fresh_optimizer or self.num_layers is not None or self.precision is not None
+
+
+class SentinelConfig(Section):
+    """Watch the rank of the matrices that Muon updates, by their singular values."""
+
+    every_steps: PositiveInt = 1000
+    """Looked at after every so many steps, and at the end."""
+    min_ratio: Fraction01 = 1e-4
+    """Warn of a matrix whose smallest singular value is below this fraction of its largest."""
 
 
 class CheckpointConfig(Section):
@@ -54,6 +106,8 @@ class CheckpointConfig(Section):
     """A checkpoint after every so many steps, and one at the end."""
     keep: PositiveInt = 2
     """Newest checkpoints that stay."""
+    milestones: PositiveInt | None = None
+    """A checkpoint after every so many steps that is kept for good, beside the newest."""
 
 
 class ValidationConfig(Section):
@@ -98,7 +152,7 @@ class TrainConfig(Section):
     data: MixtureConfig
     model: ModelConfig
     optimizer: OptimizerConfig
-    schedule: Annotated[CosineSchedule | WsdSchedule, Field(discriminator="shape")]
+    schedule: Schedule
     z_loss: NonNegativeFloat = 0.0
     """Weight of the mean of logsumexp(logits)^2, minimised with the cross entropy: it keeps the
     logits near zero (Chowdhery et al. 2022, arXiv:2204.02311, section 5)."""
@@ -107,7 +161,37 @@ class TrainConfig(Section):
     engine: EngineConfig = EngineConfig()
     checkpoint: CheckpointConfig
     validation: ValidationConfig | None = None
+    sentinel: SentinelConfig | None = None
+    """Only with optimizer.muon."""
+    changes: dict[str, ChangeConfig] = Field(default_factory=dict)
+    """By the name of the phase that begins with the change."""
     loader: LoaderConfig = LoaderConfig()
     launch: LaunchConfig = LaunchConfig()
     seed: NonNegativeInt = 0
     """Of the initial weights; the data order has its own (data.seed)."""
+
+    @model_validator(mode="after")
+    def _changes_fit(self) -> Self:
+        names = [phase.name for phase in self.data.phases]
+        for name in self.changes:
+            if names.count(name) != 1 or name == names[0]:
+                raise ValueError(
+                    f"changes.{name}: name one phase after the first, and only it; the phases are "
+                    f"{', '.join(names)}"
+                )
+        growth = [self.changes[name].num_layers for name in names if name in self.changes]
+        depths = [self.model.num_layers, *(layers for layers in growth if layers is not None)]
+        for old, new in pairwise(depths):
+            if new <= old or new % old:
+                raise ValueError(
+                    f"changes: num_layers = {new} is no larger multiple of the {old} before"
+                )
+        if len(depths) > 1 and self.model.nanochat:
+            raise ValueError("changes: nanochat's value tables depend on the depth; it cannot grow")
+        return self
+
+    @model_validator(mode="after")
+    def _sentinel_has_matrices(self) -> Self:
+        if self.sentinel and self.optimizer.muon is None:
+            raise ValueError("'sentinel' watches what Muon updates; give optimizer.muon too")
+        return self

@@ -90,6 +90,13 @@ def test_a_file_extends_another_key_by_key(tmp_path: Path) -> None:
     }
 
 
+def test_a_section_given_as_null_is_taken_out(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(GOOD)
+    text = "extends: base.yaml\nsources: {web: null, docs: {dataset: data/two}}\n"
+    text += "phases: [{read: {docs: 1 epoch}, global_batch_tokens: 1024}]\n"
+    assert set(load(written(tmp_path, text), MixtureConfig).sources) == {"docs"}
+
+
 def test_a_file_that_extends_itself_or_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("extends: config.yaml\n")
     with pytest.raises(ConfigError, match="extends itself"):

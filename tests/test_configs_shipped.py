@@ -11,14 +11,17 @@ from configs.loading import load
 from configs.train import TrainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-SCHEMAS: dict[str, type[BaseModel]] = {"build.yaml": BuildConfig, "train.yaml": TrainConfig}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    **{"build.yaml": BuildConfig, "mixes": BuildConfig},
+    **{"train.yaml": TrainConfig, "recipes": TrainConfig, "tiny": TrainConfig},
+}
 PRESETS = sorted((CONFIGS / "sources").glob("*.yaml"))
 OTHERS = sorted(set(CONFIGS.rglob("*.yaml")) - set(PRESETS))
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_it_loads(path: Path) -> None:
-    schema = BuildConfig if path.parent.name == "mixes" else SCHEMAS[path.name]
+    schema = SCHEMAS.get(path.parent.name) or SCHEMAS[path.name]
     assert load(path, schema)
 
 

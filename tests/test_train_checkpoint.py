@@ -117,6 +117,13 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
     assert [checkpoint.step for checkpoint in list_checkpoints(tmp_path)] == [100, 1_000_000]
 
 
+def test_milestones_stay(tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        write(tmp_path, step)
+        prune(tmp_path, keep=1, milestones={20, 40})
+    assert [checkpoint.step for checkpoint in list_checkpoints(tmp_path)] == [20, 40]
+
+
 def test_writing_a_step_again_replaces_it(tmp_path: Path) -> None:
     write(tmp_path, 10)
     (checkpoint_path(tmp_path, 10) / "state.json").unlink()

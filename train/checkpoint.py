@@ -13,7 +13,9 @@ complete once; COMPLETE shows whether it still is.
 
 import json
 import logging
+import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,7 +74,11 @@ def begin(run_dir: Path, step: int) -> None:
 
 
 def finish(run_dir: Path, step: int) -> None:
-    """Write COMPLETE, make everything durable and rename the directory into place."""
+    """Write COMPLETE, make everything durable, read it back and rename it into place.
+
+    Raises:
+        TrainError: what was read back is not what was written; older checkpoints are still there.
+    """
     temporary, final = temporary_path(run_dir, step), checkpoint_path(run_dir, step)
     for file in _files(temporary):
         sync(file)
@@ -80,10 +86,20 @@ def finish(run_dir: Path, step: int) -> None:
     write_json_atomic(temporary / COMPLETE_FILE, {"blake3": sums})
     for directory in [path for path in temporary.rglob("*") if path.is_dir()]:
         sync(directory)
+    _forget(_files(temporary))
+    verify(temporary)
     if final.exists():
         shutil.rmtree(final)
     temporary.rename(final)
     sync(final.parent)
+
+
+def _forget(files: list[Path]) -> None:
+    """Drop files from the system's memory, so that reading them shows what the disk holds."""
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        for path in files:
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _files(directory: Path) -> list[Path]:
@@ -138,9 +154,11 @@ def sweep(run_dir: Path, resumed_at: int) -> None:
             checkpoint.path.rename(aside)
 
 
-def prune(run_dir: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints."""
+def prune(run_dir: Path, keep: int, milestones: Collection[int] = ()) -> None:
+    """Delete all but the newest `keep` checkpoints and those of the steps that are milestones."""
     for checkpoint in list_checkpoints(run_dir)[:-keep]:
+        if checkpoint.step in milestones:
+            continue
         # The marker goes first: a half-deleted directory must not pass for a checkpoint.
         (checkpoint.path / COMPLETE_FILE).unlink()
         shutil.rmtree(checkpoint.path)

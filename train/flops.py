@@ -102,8 +102,8 @@ def memory_gib(config: TrainConfig, seq_len: int, world_size: int) -> dict[str, 
     """Memory of one rank by component, GiB; the activations are an estimate.
 
     Weights, gradients and the optimizer's moments as float32 (two for AdamW, one for what Muon
-    updates), or with precision bf16 as bfloat16 weights with a float32 master; each divided among
-    the ranks where the ZeRO stage shares it.
+    updates), with precision bf16 as bfloat16 weights with a float32 master, with pure_bf16 as
+    bfloat16 all of them; each divided among the ranks where the ZeRO stage shares it.
 
     Args:
         config: the run.
@@ -111,14 +111,16 @@ def memory_gib(config: TrainConfig, seq_len: int, world_size: int) -> dict[str, 
         world_size: ranks.
     """
     count, engine = count_parameters(config.model), config.engine
-    pure_bf16 = engine.precision == "bf16"
+    with_master = engine.precision == "bf16"
     blocks = count.matmul - config.model.vocab_size * config.model.d_model
     by_muon = blocks if config.optimizer.muon else 0
     sizes = {
-        "weights": (2 if pure_bf16 else 4) * count.total,
+        "weights": (2 if with_master else 4) * count.total,
         "gradients": 4 * count.total,
-        "optimizer": (12 if pure_bf16 else 8) * count.total - 4 * by_muon,
+        "optimizer": (12 if with_master else 8) * count.total - 4 * by_muon,
     }
+    if engine.precision == "pure_bf16":
+        sizes = {name: size // 2 for name, size in sizes.items()}
     shared_from = {"optimizer": 1, "gradients": 2, "weights": 3}
     parts = {
         name: size / (world_size if engine.zero_stage >= shared_from[name] else 1)

@@ -1,5 +1,6 @@
 """The training loop, to be read from top to bottom: what happens in a step, and in which order."""
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from shards.atomic import sync, write_json_atomic, write_text_atomic
+from configs.terminal import console
+from shards.atomic import sync, write_json_atomic
 from shards.ledger import LEDGER_NAME, Ledger, LedgerEntry, hex_digest
 from train.checkpoint import STATE_FILE, begin, finish, prune, temporary_path
 from train.collective import StepShare, add_up
@@ -18,9 +20,10 @@ from train.flops import mfu
 from train.gradient import forward_backward
 from train.metrics import METRICS_NAME, Display, MetricsLog, memory_gib
 from train.optimizer import set_lr
-from train.run_dir import config_yaml
-from train.schedule import multiplier
+from train.run_dir import CONFIG_NAME
+from train.sentinel import measure, warn
 from train.session import Session
+from train.skipped import documents_of
 from train.state import save_state
 from train.validation import heldout_losses
 from train.zero import deepspeed_stage
@@ -54,7 +57,7 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
             step, started = done, time.perf_counter()
             batch = next(batches)
             data_wait_s = time.perf_counter() - started
-            rate = multiplier(config.schedule, step, plan.num_steps)
+            rate = session.segment.span.rate(step)
             lr = config.optimizer.lr * rate
             set_lr(session.optimizer, rate)
 
@@ -77,18 +80,28 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
             line["mfu"] = mfu(speed / session.world_size, config.model, seq_len, device)
             if config.validation and _due(done, last_step, config.validation.every_steps):
                 line["val_loss"] = _validate(session)
+            if config.sentinel and _due(done, last_step, config.sentinel.every_steps):
+                line["singular_values"] = measure(session)
             if session.rank == 0:
                 ledger.append(_ledger_entry(session, step, total))
                 metrics.append(line)
                 display.show(line)
+                if config.sentinel and "singular_values" in line:
+                    warn(line["singular_values"], config.sentinel, step)
+                if grad_norm is None:
+                    console.print(
+                        f"step {step}: gradient not finite, {documents_of(session, step)}"
+                    )
 
             if skipped > config.optimizer.max_skipped_steps:
                 raise TrainError(
                     f"step {step}: gradient not finite, {skipped} times so far; "
                     f"optimizer.max_skipped_steps is {config.optimizer.max_skipped_steps}; lower "
-                    "optimizer.lr, lengthen the warm-up, or look at what this step reads"
+                    f"optimizer.lr, lengthen the warm-up, or look at the data: "
+                    f"{documents_of(session, step)}"
                 )
-            if total.stop or _due(done, last_step, config.checkpoint.every_steps):
+            milestone = done in session.milestones
+            if total.stop or milestone or _due(done, last_step, config.checkpoint.every_steps):
                 save(session, done, skipped)
                 saved = done
             if total.stop:
@@ -185,12 +198,12 @@ def save(session: Session, step: int, skipped_steps: int) -> None:
     save_state(session.engine, folder, rank=session.rank, zero_stage=deepspeed_stage(config))
     torch.distributed.barrier()
     if session.rank == 0:
-        write_text_atomic(folder / "config.yaml", config_yaml(config))
+        shutil.copyfile(run_dir / CONFIG_NAME, folder / CONFIG_NAME)
         write_json_atomic(folder / STATE_FILE, _state(session, step, skipped_steps))
         for name in (LEDGER_NAME, METRICS_NAME):  # not younger than the checkpoint
             sync(run_dir / name)
         finish(run_dir, step)
-        prune(run_dir, config.checkpoint.keep)
+        prune(run_dir, config.checkpoint.keep, session.milestones)
     torch.distributed.barrier()
 
 
@@ -206,4 +219,5 @@ def _state(session: Session, step: int, skipped_steps: int) -> dict[str, Any]:
         "world_size": session.world_size,
         "zero_stage": session.config.engine.zero_stage,
         "precision": session.config.engine.precision,
+        "parent": session.parent,
     }

@@ -3,7 +3,8 @@
 Fields of a line: step (0-based), phase, loss (nats per target), lr, grad_norm (null at a skipped
 step), tokens and unique_tokens (targets up to and including this step), epochs (per source),
 tokens_per_s, step_s, data_wait_s (waiting for data), memory_gib, mfu (where the device's peak is
-known), skipped_steps, and after a validation `val_loss` with one value per source.
+known), skipped_steps, after a validation `val_loss` with one value per source, and where the
+sentinel looked `singular_values`: smallest, largest and their ratio by matrix.
 """
 
 import json

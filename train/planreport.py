@@ -1,6 +1,7 @@
 """What a run will read and cost, before it costs anything. No torch: it answers at once."""
 
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any, get_args
 
 from configs.train import Card, TrainConfig
@@ -11,6 +12,7 @@ from train.flops import count_parameters, flops_per_token, memory_gib
 from train.hardware import OWN, Estimate, Share, at_rate, on_card, published_share
 from train.planning import DECLARED
 from train.planwarnings import plan_warnings
+from train.segments import segment_at
 from train.worth import effective_tokens
 
 
@@ -61,6 +63,9 @@ class PhaseReport:
     batch_tokens: int
     tokens: int
     restart: bool
+    parameters: int
+    """Of the model in this phase."""
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class PlanReport:
     unique_tokens: int
     effective_tokens: float
     parameters: int
+    """Of the model at the end of the run."""
     parameters_non_embedding: int
     tokens_per_parameter: float
     unique_tokens_per_parameter: float
@@ -104,12 +110,16 @@ def report(config: TrainConfig, plan: Plan, known: Assumptions) -> PlanReport:
     """Work out a run."""
     accounts, tokens = plan.account(plan.num_steps), plan.tokens_before(plan.num_steps)
     overlaps = plan.duplicates.overlaps([s.name for s in plan.sources]) if plan.duplicates else []
-    phases, parameters = _phases(plan), count_parameters(config.model)
+    configs = _phase_configs(config, plan)
+    phases, parameters = _phases(plan, configs), count_parameters(configs[-1].model)
     sources = [_source(plan, number, account) for number, account in enumerate(accounts)]
-    flops, flops_6n = (_flops(config, phases, attention=how) for how in (True, False))
+    flops, flops_6n = (_flops(configs, phases, attention=how) for how in (True, False))
     unique, total, blocks = total_unique(accounts), parameters.total, parameters.non_embedding
-    longest = max(phase.seq_len for phase in phases)
-    memory = memory_gib(config, longest, known.gpus)
+    needed = [
+        memory_gib(of_phase, phase.seq_len, known.gpus)
+        for of_phase, phase in zip(configs, phases, strict=True)
+    ]
+    memory = max(needed, key=lambda parts: sum(parts.values()))
     return PlanReport(
         plan_id=plan.plan_id,
         steps=plan.num_steps,
@@ -129,12 +139,18 @@ def report(config: TrainConfig, plan: Plan, known: Assumptions) -> PlanReport:
         memory_gib=memory,
         sources=sources,
         overlaps=overlaps,
-        hardware=_hardware(config, known, flops, tokens, sum(memory.values())),
+        hardware=_hardware(configs[-1], known, flops, tokens, sum(memory.values())),
         warnings=plan_warnings(config, plan, overlaps),
     )
 
 
-def _phases(plan: Plan) -> list[PhaseReport]:
+def _phase_configs(config: TrainConfig, plan: Plan) -> list[TrainConfig]:
+    """The config that holds in each phase."""
+    firsts = accumulate((phase.num_steps for phase in plan.phases[:-1]), initial=0)
+    return [segment_at(config, plan, first).config for first in firsts]
+
+
+def _phases(plan: Plan, configs: list[TrainConfig]) -> list[PhaseReport]:
     return [
         PhaseReport(
             name=phase.name,
@@ -143,8 +159,10 @@ def _phases(plan: Plan) -> list[PhaseReport]:
             batch_tokens=phase.batch_windows * (phase.seq_len or plan.seq_len),
             tokens=phase.num_steps * phase.batch_windows * (phase.seq_len or plan.seq_len),
             restart=phase.restart,
+            parameters=count_parameters(config.model).total,
+            precision=config.engine.precision,
         )
-        for phase in plan.phases
+        for phase, config in zip(plan.phases, configs, strict=True)
     ]
 
 
@@ -166,9 +184,11 @@ def _source(plan: Plan, number: int, account: SourceAccount) -> SourceReport:
     )
 
 
-def _flops(config: TrainConfig, phases: list[PhaseReport], *, attention: bool) -> int:
-    each = (flops_per_token(config.model, p.seq_len, attention=attention) for p in phases)
-    return sum(flops * phase.tokens for flops, phase in zip(each, phases, strict=True))
+def _flops(configs: list[TrainConfig], phases: list[PhaseReport], *, attention: bool) -> int:
+    return sum(
+        flops_per_token(config.model, phase.seq_len, attention=attention) * phase.tokens
+        for config, phase in zip(configs, phases, strict=True)
+    )
 
 
 def _hardware(

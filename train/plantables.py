@@ -41,10 +41,10 @@ def _lines(result: PlanReport) -> Iterator[str]:
 
 
 def _phase_table(result: PlanReport) -> Table:
-    table = _table(["phase"], ["steps", "seq_len", "batch tokens", "tokens"])
+    table = _table(["phase"], ["steps", "seq_len", "batch tokens", "tokens", "parameters"])
     for phase in result.phases:
         name = f"{phase.name} (from the beginning again)" if phase.restart else phase.name
-        counts = (phase.steps, phase.seq_len, phase.batch_tokens, phase.tokens)
+        counts = (phase.steps, phase.seq_len, phase.batch_tokens, phase.tokens, phase.parameters)
         table.add_row(name, *(f"{count:,}" for count in counts))
     return table
 

@@ -74,7 +74,7 @@ def _shared_text(pair: Overlap) -> str:
 
 def _of_schedule(config: TrainConfig, plan: Plan) -> Iterator[str]:
     warmup, first, last = config.schedule.warmup_steps, plan.phases[0], plan.phases[-1]
-    if len(plan.phases) == 1:
+    if len(plan.phases) == 1 or any(change.schedule for change in config.changes.values()):
         return
     if warmup > first.num_steps:
         yield (

@@ -26,8 +26,8 @@ from shards.remote import absolute
 from train.errors import TrainError
 from train.planning import build_plan, open_datasets
 from train.same_run import differences
-from train.schedule import check_schedule
-from train.zero import accumulation, refuse_unsound
+from train.segments import check_segments
+from train.zero import accumulation
 
 CONFIG_NAME = "config.yaml"
 PLAN_NAME = "plan.json"
@@ -45,9 +45,8 @@ def plan_run(config: TrainConfig, *, may_be_declared: bool = False) -> Plan:
     Raises:
         TrainError, DatasetError: what does not fit, and what to change.
     """
-    refuse_unsound(config)
     plan = build_plan(config.data, may_be_declared=may_be_declared)
-    check_schedule(config.schedule, plan.num_steps)
+    check_segments(config, plan)
     datasets = open_datasets(config.data, may_be_declared=may_be_declared)
     _check_model(config, datasets)
     for name in datasets if config.validation else ():

@@ -1,10 +1,11 @@
 """Does a config go on with the run that a directory holds? If not, what differs, field by field.
 
 The one thing that may change is the plan, by phases appended to it: everything read before stays
-as it was, to the token. Such phases may bring sources of their own, listed after the old ones.
+as it was, to the token. Such phases may bring sources of their own, listed after the old ones, and
+changes of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +15,7 @@ from shards.plan import Plan
 
 # Settings that change where or how often something happens, never what is computed. What `data`
 # determines is in the plan.
-_FREE = {"name", "micro_batch", "checkpoint", "validation", "loader", "launch", "data"}
+_FREE = {"name", "micro_batch", "checkpoint", "validation", "sentinel", "loader", "launch", "data"}
 
 
 def is_appended(old: Plan, new: Plan) -> bool:
@@ -32,15 +33,19 @@ def differences(
     old: TrainConfig, new: TrainConfig, old_plan: Plan | None, new_plan: Plan
 ) -> list[str]:
     """What keeps a run from going on with another config: a line each, old value / new value."""
-    found = _different(_settings(old), _settings(new))
+    phases = {phase.name for phase in old.data.phases}
+    found = _different(_settings(old, phases), _settings(new, phases))
     if old_plan is None or old_plan.plan_id == new_plan.plan_id or is_appended(old_plan, new_plan):
         return found
     data = _different({"data": _data(old)}, {"data": _data(new)})
     return found + (data or _different(old_plan.to_json(), new_plan.to_json()))
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude=_FREE)
+def _settings(config: TrainConfig, phases: Container[str]) -> dict[str, Any]:
+    """What must stay, changes of phases that are yet to be appended left out."""
+    values = config.model_dump(mode="json", exclude=_FREE)
+    values["changes"] = {n: v for n, v in values["changes"].items() if n in phases}
+    return values
 
 
 def _data(config: TrainConfig) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 import math
 
-from configs.train import CosineSchedule, WsdSchedule
+from configs.train import CosineSchedule, Schedule, WsdSchedule
 from train.errors import TrainError
 
 
-def multiplier(schedule: CosineSchedule | WsdSchedule, step: int, num_steps: int) -> float:
+def multiplier(schedule: Schedule, step: int, num_steps: int) -> float:
     """What the peak rate is multiplied by in `step` (0-based) of a run of `num_steps`."""
     if step < schedule.warmup_steps:
-        return (step + 1) / schedule.warmup_steps
+        return _warming_up(schedule, step)
     if isinstance(schedule, CosineSchedule):
         progress = (step - schedule.warmup_steps) / (num_steps - schedule.warmup_steps)
         remaining = 0.5 * (1 + math.cos(math.pi * progress))
@@ -19,7 +19,18 @@ def multiplier(schedule: CosineSchedule | WsdSchedule, step: int, num_steps: int
     return schedule.floor + (1 - schedule.floor) * remaining
 
 
-def check_schedule(schedule: CosineSchedule | WsdSchedule, num_steps: int) -> None:
+def _warming_up(schedule: Schedule, step: int) -> float:
+    done = step / schedule.warmup_steps
+    match schedule.warmup:
+        case "one_step":
+            return (step + 1) / schedule.warmup_steps
+        case "zero":
+            return done
+        case "floor":
+            return schedule.floor + (1 - schedule.floor) * done
+
+
+def check_schedule(schedule: Schedule, num_steps: int) -> None:
     """Refuse a schedule that does not fit into the steps that the data gives.
 
     Raises:

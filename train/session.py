@@ -1,6 +1,8 @@
 """Everything a rank holds while it trains: config, plan, data, engine; and how that is set up."""
 
+import gc
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +22,14 @@ from train.checkpoint import checkpoint_path, latest_checkpoint, read_state, swe
 from train.data import RankReader
 from train.environment import environment
 from train.errors import TrainError
+from train.inheritance import Inheritance, Parent, find_inheritance
 from train.metrics import MetricsLog
 from train.model import Decoder
 from train.optimizer import build_optimizer
 from train.owners import build_owned_optimizer
 from train.run_data import announce_remote, run_datasets, run_plan, verify_shards
 from train.run_dir import note_restart, read_config
-from train.schedule import multiplier
+from train.segments import Segment, segment_at, segments
 from train.state import load_state
 from train.validation import open_streams
 from train.zero import deepspeed_config, deepspeed_stage
@@ -34,10 +37,12 @@ from train.zero import deepspeed_config, deepspeed_stage
 
 @dataclass(frozen=True)
 class Session:
-    """One rank of a run, ready to train from `first_step` on."""
+    """One rank of a run, ready to train from `first_step` to the end of its segment."""
 
     run_dir: Path
     config: TrainConfig
+    """As it holds in this segment."""
+    segment: Segment
     plan: Plan
     engine: Any
     optimizer: torch.optim.Optimizer
@@ -45,22 +50,39 @@ class Session:
     heldout: dict[str, TokenStream]
     rank: int
     world_size: int
+    milestones: frozenset[int]
+    """Steps whose checkpoints stay: as configured, and those that another segment began from."""
     first_step: int = 0
     skipped_steps: int = 0
+    parent: Parent | None = None
+    """The checkpoint that this segment began from."""
 
 
-def open_session(run_dir: Path) -> Session:
-    """Join the process group, build model and engine, load the newest intact checkpoint."""
+def open_session(run_dir: Path, *, goes_on: bool = False) -> Session:
+    """Join the process group, build model and engine, load the newest intact checkpoint.
+
+    Args:
+        run_dir: the RUN directory.
+        goes_on: this process has trained the segment before: nothing was interrupted.
+    """
     _join_ranks()
     config, plan = read_config(run_dir), run_plan(run_dir)
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    engine, optimizer = _build_engine(config, plan.batch_windows(0), world_size)
+    step = _agree_on_step(run_dir, rank)
+    milestones = frozenset(segment.first_step for segment in segments(config, plan)[1:])
+    if config.checkpoint.milestones:
+        milestones |= set(range(0, plan.num_steps + 1, config.checkpoint.milestones))
+    segment = segment_at(config, plan, step)
+    inherited = find_inheritance(run_dir, config, plan, step)
+    config = segment.config
+    batch_windows = plan.batch_windows(min(step, plan.num_steps - 1))
+    engine, optimizer = _build_engine(config, batch_windows, world_size, inherited)
     datasets = run_datasets(run_dir, check=config.loader.verify == "lazy")
     names = {source.name: source.source for source in plan.sources}
     heldout = config.validation and open_streams(datasets, names, config.validation.split)
-    if rank == 0:
+    if rank == 0 and not goes_on:
         announce_remote(datasets)
-    if config.loader.verify == "start":
+    if config.loader.verify == "start" and not goes_on:
         verify_shards(plan, datasets, config.validation.split if config.validation else None)
     streams = [datasets[s.name].stream(s.source, s.split) for s in plan.sources]
     reader = RankReader(
@@ -70,9 +92,20 @@ def open_session(run_dir: Path) -> Session:
         facts = environment(plan, world_size, engine.device)
         write_json_atomic(run_dir / "environment.json", facts)
     session = Session(
-        run_dir, config, plan, engine, optimizer, reader, heldout or {}, rank, world_size
+        run_dir=run_dir,
+        config=config,
+        segment=segment,
+        plan=plan,
+        engine=engine,
+        optimizer=optimizer,
+        reader=reader,
+        heldout=heldout or {},
+        rank=rank,
+        world_size=world_size,
+        milestones=milestones,
+        first_step=step,
     )
-    return _resume(session)
+    return _resume(session, inherited, goes_on)
 
 
 def _join_ranks() -> None:
@@ -80,16 +113,23 @@ def _join_ranks() -> None:
     # DeepSpeed would compile its shared-memory all-reduce here (minutes, and a C++ compiler).
     # Only tensor-parallel inference calls it; training goes through gloo with or without.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # Before the first message: every rank would send from GPU 0.
+    deepspeed.get_accelerator().set_device(int(os.environ.get("LOCAL_RANK", "0")))
     deepspeed.init_distributed(
         "nccl" if torch.cuda.is_available() else "gloo", dist_init_required=True, verbose=False
     )
 
 
 def _build_engine(
-    config: TrainConfig, batch_windows: int, world_size: int
+    config: TrainConfig, batch_windows: int, world_size: int, inherited: Inheritance | None
 ) -> tuple[Any, torch.optim.Optimizer]:
     model = Decoder(config.model)
-    model.initialise(config.seed)
+    if inherited:
+        model.load_state_dict(inherited.weights())
+    else:
+        model.initialise(config.seed)
+    if config.engine.precision == "pure_bf16":
+        model.bfloat16()
     optimizer = _build_optimizer(model, config, world_size)
     torch.manual_seed(config.seed)
     engine, *_ = deepspeed.initialize(
@@ -109,34 +149,41 @@ def _build_optimizer(model: Decoder, config: TrainConfig, world_size: int) -> to
     return build_optimizer(model.named_parameters(), config.optimizer)
 
 
-def _resume(session: Session) -> Session:
-    """Load the newest intact checkpoint, if any, and cut ledger and metrics back to it."""
-    step = _agree_on_step(session)
-    state: dict[str, Any] = {"skipped_steps": 0}
+def _resume(session: Session, inherited: Inheritance | None, goes_on: bool) -> Session:
+    """Load the checkpoint the session begins with, if any; cut ledger and metrics back to it."""
+    step, state = session.first_step, dict[str, Any](skipped_steps=0, parent=None)
     if step:
         folder = checkpoint_path(session.run_dir, step)
         state = read_state(folder)
         check_state(folder, state, known_plans(session), session.config.engine)
-        load_state(
-            session.engine,
-            folder,
-            rank=session.rank,
-            same_ranks=state["world_size"] == session.world_size,
-            zero_stage=deepspeed_stage(session.config),
-        )
-    if session.rank == 0:
+        same_ranks = state["world_size"] == session.world_size
+        if inherited:
+            inherited.give_rest(session.engine, session.rank, same_ranks)
+        else:
+            load_state(
+                session.engine,
+                folder,
+                rank=session.rank,
+                same_ranks=same_ranks,
+                zero_stage=deepspeed_stage(session.config),
+            )
+    if session.rank == 0 and not goes_on:
         _cut_back(session, step, state.get("plan_id"))
+    if session.rank == 0 and inherited:
+        console.print(inherited.told(), highlight=False)
     torch.distributed.barrier()
-    return replace(session, first_step=step, skipped_steps=state["skipped_steps"])
+    parent = inherited.parent() if inherited else state["parent"]
+    return replace(session, skipped_steps=state["skipped_steps"], parent=parent)
 
 
-def _agree_on_step(session: Session) -> int:
+def _agree_on_step(run_dir: Path, rank: int) -> int:
     """Rank 0 looks for the checkpoint, so that all ranks take the same one."""
-    found = torch.zeros(1, dtype=torch.int64, device=session.engine.device)
-    if session.rank == 0:
-        checkpoint = latest_checkpoint(session.run_dir)
+    device = deepspeed.get_accelerator().current_device_name()
+    found = torch.zeros(1, dtype=torch.int64, device=device)
+    if rank == 0:
+        checkpoint = latest_checkpoint(run_dir)
         found[0] = checkpoint.step if checkpoint else 0
-        sweep(session.run_dir, int(found[0]))
+        sweep(run_dir, int(found[0]))
     torch.distributed.broadcast(found, src=0)
     return int(found.item())
 
@@ -205,15 +252,25 @@ def _cut_back(session: Session, step: int, trained_under: str | None) -> None:
 
 def _new_rate(session: Session, step: int) -> str:
     """How the learning rate goes on: a schedule spans all of the steps, appended ones too."""
-    schedule, plan = session.config.schedule, session.plan
+    config, plan = read_config(session.run_dir), session.plan
     old = earlier_plans(session.run_dir / "plan.json")[-1]
-    before = plan.prefix(old.num_phases, old.num_sources).num_steps
-    was = multiplier(schedule, step - 1, before)
-    now = multiplier(schedule, min(step, plan.num_steps - 1), plan.num_steps)
+    before = plan.prefix(old.num_phases, old.num_sources)
+    then, now = segment_at(config, before, step - 1).span, session.segment.span
+    was, will = then.rate(step - 1), now.rate(min(step, plan.num_steps - 1))
     return (
-        f"the schedule spans {plan.num_steps} steps now, not {before}: the learning rate goes from "
-        f"{was:.3g} to {now:.3g} of its peak"
+        f"the schedule spans {now.num_steps} steps now, not {then.num_steps}: the learning rate "
+        f"goes from {was:.3g} to {will:.3g} of its peak"
     )
+
+
+def close_session(session: Session) -> None:
+    """Let go of engine and optimizer, so that another session fits into the memory."""
+    session.engine.destroy()
+    session.optimizer.state.clear()
+    session.optimizer.param_groups.clear()
+    session.engine.module.to_empty(device="meta")
+    gc.collect()
+    deepspeed.get_accelerator().empty_cache()
 
 
 def leave_ranks() -> None:

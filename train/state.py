@@ -10,6 +10,7 @@ Everything of ours is safetensors and JSON. DeepSpeed's own files are pickles: t
 only after their checksums were found equal to what COMPLETE says this trainer wrote.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from train.checkpoint import MODEL_FILE
 from train.errors import TrainError
 
 _ENGINE_FOLDER, _ENGINE_TAG = "deepspeed", "state"
+Mapped = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def save_state(engine: Any, folder: Path, *, rank: int, zero_stage: int) -> None:
@@ -49,14 +51,26 @@ def load_state(engine: Any, folder: Path, *, rank: int, same_ranks: bool, zero_s
         for file in sorted(folder.glob("optimizer_*.safetensors")):
             _restore_optimizer(engine, load_file(file))
     if same_ranks:
-        _restore_random_state(load_file(_rng_file(folder, rank)))
+        restore_random_state(folder, rank)
+
+
+def inherit_optimizer(engine: Any, folder: Path, mapped: Mapped) -> None:
+    """Take over the moments of another model's checkpoint, where they are whole (stage 0).
+
+    Args:
+        engine: with the new model.
+        folder: the checkpoint.
+        mapped: turns tensors named after the old model's parameters into those of the new one.
+    """
+    for file in sorted(folder.glob("optimizer_*.safetensors")):
+        _restore_optimizer(engine, mapped(load_file(file)))
 
 
 def full_weights(engine: Any, zero_stage: int) -> dict[str, Tensor]:
     """The float32 weights on the CPU, whole on every rank; called on all ranks."""
     named = engine.module.named_parameters()
     if zero_stage == 0:
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in named}
+        return {name: tensor.detach().float().cpu().contiguous() for name, tensor in named}
     whole = {name: safe_get_full_fp32_param(tensor) for name, tensor in named}
     return {name: tensor.detach().float().cpu().contiguous() for name, tensor in whole.items()}
 
@@ -97,7 +111,10 @@ def _restore_optimizer(engine: Any, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         parameter, key = name.rsplit("/", 1)
         if parameter in mine:
-            engine.optimizer.state[mine[parameter]][key] = tensor.to(mine[parameter].device)
+            like = mine[parameter]
+            # As torch does: moments have the dtype of their parameter, the step count its own.
+            dtype = tensor.dtype if key == "step" else like.dtype
+            engine.optimizer.state[like][key] = tensor.to(like.device, dtype)
 
 
 def _rng_file(folder: Path, rank: int) -> Path:
@@ -111,7 +128,9 @@ def _random_state() -> dict[str, Tensor]:
     return states
 
 
-def _restore_random_state(states: dict[str, Tensor]) -> None:
+def restore_random_state(folder: Path, rank: int) -> None:
+    """Go on with the random numbers of the rank that wrote the checkpoint."""
+    states = load_file(_rng_file(folder, rank))
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])

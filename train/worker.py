@@ -9,8 +9,9 @@ from types import FrameType
 from configs.terminal import console
 from train.launch import EXIT_STOPPED, LAUNCHER_VARIABLE
 from train.loop import train
+from train.run_data import run_plan
 from train.run_dir import STOP_NAME, exclusive
-from train.session import leave_ranks, open_session
+from train.session import close_session, leave_ranks, open_session
 
 
 class StopRequest:
@@ -45,10 +46,22 @@ def run_rank(run_dir: Path, stop_after: int | None) -> int:
     asked = StopRequest(run_dir)
     first = os.environ.get("RANK", "0") == "0"
     with exclusive(run_dir) if first else contextlib.nullcontext():
-        session = open_session(run_dir)
-        last = min(stop_after or session.plan.num_steps, session.plan.num_steps)
-        done = max(train(session, last, asked), session.first_step)
+        num_steps = run_plan(run_dir).num_steps
+        last = min(stop_after or num_steps, num_steps)
+        done = _train_segments(run_dir, last, asked)
         leave_ranks()
     if first:
-        console.print(f"{done} of {session.plan.num_steps} steps done: {run_dir}")
+        console.print(f"{done} of {num_steps} steps done: {run_dir}")
     return 0 if done >= last else EXIT_STOPPED
+
+
+def _train_segments(run_dir: Path, last: int, asked: StopRequest) -> int:
+    """Train to step `last`, one session a segment of the run; returns the steps done."""
+    session = open_session(run_dir)
+    while True:
+        end = min(last, session.segment.last_step)
+        done = max(train(session, end, asked), session.first_step)
+        if done < end or done >= last:
+            return done
+        close_session(session)
+        session = open_session(run_dir, goes_on=True)

@@ -30,6 +30,11 @@ def refuse_unsound(config: TrainConfig) -> None:
             "are DeepSpeed's flat pieces from zero_stage 1 on, and at stage 0 it trains wrong; "
             "use precision bf16_autocast"
         )
+    if engine.precision == "pure_bf16" and deepspeed_stage(config) > 0:
+        raise TrainError(
+            f"engine: precision pure_bf16 at zero_stage {engine.zero_stage} would get a float32 "
+            "master from DeepSpeed, which is precision bf16; use that, or zero_stage 0"
+        )
     if engine.precision == "bf16" and engine.zero_stage == 0:
         raise TrainError(
             "engine: precision bf16 at zero_stage 0 trains wrong: DeepSpeed takes one optimizer "
