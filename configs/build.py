@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.audit import Sensitivity
 from configs.base import Section
 from configs.executor import ExecutorConfig
 from configs.presets import with_presets
@@ -18,6 +19,9 @@ Profile = Literal["web", "crawl", "c4", "edu", "encyclopedia", "books", "docs", 
 """A named set of filter rules; `docs/filters.md` says what each one drops, and why."""
 Edit = Literal["c4_lines", "pii"]
 """A rule that edits text: take out lines as C4 did; replace mail and public IPv4 addresses."""
+
+RemovedClass = Literal["question", "answer", "near", "partial", "source"]
+"""A class of the audit's findings that a build can take out; docs/audit.md says what each is."""
 
 
 class _Source(Section):
@@ -200,6 +204,30 @@ class DedupConfig(Section):
         return _DEDUP_PRESETS[name] | {k: v for k, v in value.items() if k != "preset"}
 
 
+class DecontaminationConfig(Section):
+    """Benchmark items taken out of the text, after deduplication."""
+
+    benchmarks: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Sets as `tally audit --benchmarks` takes them: `olmo:all`, `NAME=FILE?question=COLUMN`."""
+    classes: Annotated[tuple[RemovedClass, ...], Field(min_length=1)] = (
+        "question",
+        "answer",
+        "near",
+    )
+    """What is taken out; `question` is a question with its answer or without."""
+    action: Literal["drop", "cut"] = "drop"
+    """Drop the document, or cut the place out of it and keep the rest."""
+    margin_characters: Annotated[int, Field(ge=0)] = 0
+    """Cut on either side of a place as well (GPT-3: 200)."""
+    sensitivity: Sensitivity = "default"
+
+    @model_validator(mode="after")
+    def _margin_of_a_cut(self) -> "DecontaminationConfig":
+        if self.margin_characters and self.action != "cut":
+            raise ValueError("'margin_characters' goes with action 'cut': a drop takes everything")
+        return self
+
+
 class SplitConfig(Section):
     """Validation documents, chosen by a hash of their text before anything is trained."""
 
@@ -266,6 +294,7 @@ class BuildConfig(Section):
     sources: Annotated[dict[SourceName, Source], Field(min_length=1)]
     """By name; `{preset: NAME}` is one of configs/sources, with other keys given beside it."""
     dedup: DedupConfig = DedupConfig()
+    decontamination: DecontaminationConfig | None = None
     split: SplitConfig = SplitConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     shards: ShardsConfig = ShardsConfig()

@@ -79,7 +79,7 @@ def cached_index(benchmarks: list[Benchmark], cache: Path) -> Index:
     directory = cache / f"index-{index_key(benchmarks)}"
     if not (directory / "index.json").is_file():
         _save(build_index(benchmarks), directory)
-    return _open(directory)
+    return open_index(directory)
 
 
 def build_index(benchmarks: list[Benchmark]) -> Index:
@@ -195,7 +195,8 @@ def _save(index: Index, directory: Path) -> None:
     )  # last: its presence says that the rest is whole
 
 
-def _open(directory: Path) -> Index:
+def open_index(directory: Path) -> Index:
+    """The index in a directory that `cached_index` made, memory-mapped."""
     facts = json.loads((directory / "index.json").read_text(encoding="utf-8"))
     sequences = Sequences(**{f.name: _map(directory, f.name) for f in fields(Sequences)})
     arrays = {name: _map(directory, name) for name in _ARRAYS}

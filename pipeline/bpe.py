@@ -19,6 +19,7 @@ from pipeline.decisions import Decisions, Fate
 from pipeline.documents import task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded
 from pipeline.errors import BuildError
+from pipeline.revisions import Revisions
 from pipeline.task_report import tracked
 from shards.atomic import atomic_write, write_json_atomic
 from shards.writer import Tokens, token_dtype
@@ -34,6 +35,7 @@ class MakeTokenizer(PipelineStep):
     Args:
         inputs: (source, documents file) in reading order.
         duplicates: what the deduplication stage decided.
+        decontaminated: folder of what decontamination made of the documents, or None.
         split: how validation documents, which are not trained on, are chosen.
         config: size of the vocabulary.
         given: the file to use, where none is trained.
@@ -47,6 +49,7 @@ class MakeTokenizer(PipelineStep):
         self,
         inputs: list[tuple[str, Path]],
         duplicates: Path,
+        decontaminated: Path | None,
         split: SplitConfig,
         config: TokenizerConfig,
         given: Path | None,
@@ -54,6 +57,7 @@ class MakeTokenizer(PipelineStep):
     ) -> None:
         super().__init__()
         self.inputs, self.duplicates, self.split = inputs, duplicates, split
+        self.decontaminated = decontaminated
         self.config, self.given, self.folder = config, given, folder
 
     def run(
@@ -61,7 +65,13 @@ class MakeTokenizer(PipelineStep):
     ) -> DocumentsPipeline:
         """Write the tokenizer; yields nothing."""
         if self.given is None:
-            sample = Sample(self.inputs, self.duplicates, self.split, self.config.train_characters)
+            sample = Sample(
+                self.inputs,
+                self.duplicates,
+                self.decontaminated,
+                self.split,
+                self.config.train_characters,
+            )
             content = train(sample.texts(), self.config).to_str(pretty=True).encode("utf-8")
             write_json_atomic(self.folder / TRAINED_ON, sample.facts)
         else:
@@ -79,6 +89,7 @@ class Sample:
     Args:
         inputs: (source, documents file) in reading order.
         duplicates: what the deduplication stage decided.
+        decontaminated: folder of what decontamination made of them, or None.
         split: how validation documents are chosen.
         most: about so many characters at most.
 
@@ -87,9 +98,15 @@ class Sample:
     """
 
     def __init__(
-        self, inputs: list[tuple[str, Path]], duplicates: Path, split: SplitConfig, most: int
+        self,
+        inputs: list[tuple[str, Path]],
+        duplicates: Path,
+        decontaminated: Path | None,
+        split: SplitConfig,
+        most: int,
     ) -> None:
         self._inputs, self._duplicates, self._split = inputs, duplicates, split
+        self._decontaminated = decontaminated
         there = pl.scan_parquet([path for _, path in inputs]).select(pl.col("characters").sum())
         share = min(1.0, most / max(1, there.collect().item()))
         self._limit = int(share * 2**64)
@@ -99,15 +116,18 @@ class Sample:
         """The documents' texts in reading order, some at a time."""
         for rank, (_, path) in enumerate(tracked(self._inputs, len(self._inputs))):
             decisions = Decisions(task_file(self._duplicates, rank), self._split)
-            yield from self._of_file(path, decisions)
+            revisions = Revisions(self._decontaminated, rank)
+            yield from self._of_file(path, decisions, revisions)
 
-    def _of_file(self, path: Path, decisions: Decisions) -> Iterator[list[str]]:
+    def _of_file(
+        self, path: Path, decisions: Decisions, revisions: Revisions
+    ) -> Iterator[list[str]]:
         wanted = Fate("pack", "train")
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(
-                BATCH_DOCUMENTS, columns=["doc_id", "content_hash", "text"]
-            ):
-                pairs = zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True)
+            columns = ["doc_id", "content_hash", "text"]
+            for stored in file.iter_batches(BATCH_DOCUMENTS, columns=columns):
+                batch = revisions.apply(stored)
+                pairs = zip(*(batch[name].to_pylist() for name in columns[:2]), strict=True)
                 texts = [
                     batch["text"][row].as_py()
                     for row, (key, digest) in enumerate(pairs)

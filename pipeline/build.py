@@ -201,6 +201,7 @@ def _manifest(plan: Plan, planner: Planner) -> Manifest:
         tokenizer=_tokenizer_facts(plan, planner),
         sources={name: _source_facts(name, plan, planner) for name in planner.sources},
         dedup=json.loads((plan.dedup.directory / "facts.json").read_text(encoding="utf-8")),
+        decontamination=plan.decontaminate and plan.decontaminate.remove.facts(),
         versions=planner.versions,
     )
 
@@ -230,7 +231,8 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     source = planner.sources[name]
     extracted = plan.extract[name].facts() or {}
     splits, over_budget = read_packed(plan.pack.directory / f"{name}.json")
-    stages = funnel.funnel(_sums(name, plan, planner), over_budget)
+    decontaminated = plan.decontaminate is not None
+    stages = funnel.funnel(_sums(name, plan, planner), over_budget, decontaminated)
     funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))
     funnel.check_splits(name, stages, splits)
     unreadable = unreadable_files(plan.extract[name].directory)
@@ -290,6 +292,7 @@ def _differences(manifest: Manifest, planner: Planner) -> list[str]:
         "tokenizer": manifest.tokenizer.pin == (planner.given and planner.given.identity),
         "input files": pins == json.loads(json.dumps(wanted)),
         "held datasets": _held_ids(manifest) == [held.dataset_id for held in planner.held],
+        "benchmarks": _benchmark_digests(manifest) == [b.digest for b in planner.benchmarks],
         "package versions": manifest.versions == planner.versions,
     }
     return [name for name, equal in same.items() if not equal]
@@ -297,6 +300,10 @@ def _differences(manifest: Manifest, planner: Planner) -> list[str]:
 
 def _held_ids(manifest: Manifest) -> list[str]:
     return [held["dataset_id"] for held in manifest.dedup.get("against", [])]
+
+
+def _benchmark_digests(manifest: Manifest) -> list[str]:
+    return [each["digest"] for each in (manifest.decontamination or {}).get("benchmarks", [])]
 
 
 def report(built: Built) -> None:

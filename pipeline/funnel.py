@@ -14,9 +14,11 @@ from pipeline.errors import BuildError
 from shards.manifest import Dropped, Edited, FunnelStage, SplitFacts
 
 STAGES = ("read", "filter", "dedup")
-"""Stages that take documents out; a budget, where there is one, and `pack` follow."""
-EDITING = "filter"
-"""The stage whose rules may edit text."""
+"""Stages that take documents out; where there are such, `decontaminate` and a budget follow, and
+always `pack`."""
+DECONTAMINATE = "decontaminate"
+EDITING = ("filter", DECONTAMINATE)
+"""The stages that may edit text, in order."""
 _SIZES = ("characters", "tokens")
 
 
@@ -36,9 +38,9 @@ class Sums(NamedTuple):
 
     ends: pl.DataFrame
     """By `stage` and `reason` in which documents ended: how many, and their characters and tokens
-    as they were read (`_read`) and after the last edit."""
+    before each editing stage (`_filter`, `_decontaminate`) and after the last edit."""
     edits: pl.DataFrame
-    """By `reason`: what the edit of that name changed, columns as `Edited`."""
+    """By `stage` and `reason`: what the edit of that name changed, columns as `Edited`."""
 
 
 def sums(rows: pl.DataFrame, edits: pl.DataFrame) -> Sums:
@@ -46,24 +48,30 @@ def sums(rows: pl.DataFrame, edits: pl.DataFrame) -> Sums:
 
     Args:
         rows: every document that was read, with the `stage` it ended in, `reason` and `tokens`.
-        edits: every text before an edit, in order, with the edit as its `reason`; `doc_id` names
-            the row of the text after the last one.
+        edits: every text before an edit, in order, with the editing `stage` and the edit as its
+            `reason`; `doc_id` names the row of the text after the last one.
     """
     edits = with_sizes_after(rows, edits)
-    first = edits.unique("doc_id", keep="first", maintain_order=True)
-    as_read = first.select("doc_id", characters_read="characters", tokens_read="tokens")
-    sizes = [f"{name}{as_}" for name in ("characters", "tokens") for as_ in ("_read", "")]
-    ends = (
-        rows.join(as_read, "doc_id", "left")
-        .with_columns(pl.coalesce(f"{n}_read", n).alias(f"{n}_read") for n in _SIZES)
-        .group_by("stage", "reason")
-        .agg(pl.len().cast(pl.Int64).alias("documents"), pl.col(sizes).sum())
+    for place, stage in enumerate(EDITING):
+        later = edits.filter(pl.col("stage").is_in(EDITING[place:]))
+        rows = _with_sizes_before(rows, later, stage)
+    sizes = [f"{name}{before}" for name in _SIZES for before in ("", *map("_{}".format, EDITING))]
+    ends = rows.group_by("stage", "reason").agg(
+        pl.len().cast(pl.Int64).alias("documents"), pl.col(sizes).sum()
     )
     shorter = {name: pl.col(name) - pl.col(f"{name}_after") for name in _SIZES}
     changed = {f"{n}_removed": d.clip(lower_bound=0).sum() for n, d in shorter.items()}
     changed |= {f"{n}_added": (-d).clip(lower_bound=0).sum() for n, d in shorter.items()}
     number = pl.len().cast(pl.Int64)
-    return Sums(ends, edits.group_by("reason").agg(documents=number, **changed))
+    return Sums(ends, edits.group_by("stage", "reason").agg(documents=number, **changed))
+
+
+def _with_sizes_before(rows: pl.DataFrame, edits: pl.DataFrame, stage: str) -> pl.DataFrame:
+    """The documents with their sizes before a stage, given the edits of it and of later ones."""
+    first = edits.unique("doc_id", keep="first", maintain_order=True)
+    found = first.select("doc_id", *(pl.col(n).alias(f"{n}_{stage}") for n in _SIZES))
+    filled = (pl.coalesce(f"{n}_{stage}", n).alias(f"{n}_{stage}") for n in _SIZES)
+    return rows.join(found, "doc_id", "left").with_columns(filled)
 
 
 def with_sizes_after(rows: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
@@ -84,20 +92,24 @@ def with_sizes_after(rows: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
 
 
 def funnel(
-    tasks: Iterable[Sums], over_budget: Mapping[str, Dropped] | None = None
+    tasks: Iterable[Sums],
+    over_budget: Mapping[str, Dropped] | None = None,
+    decontaminated: bool = False,
 ) -> tuple[FunnelStage, ...]:
     """The stages of one source.
 
     Args:
         tasks: what became of the documents of each of its tasks.
         over_budget: what the source's token budget left out; None where it has none.
+        decontaminated: whether the build took benchmark items out.
     """
     rest, edits = map(pl.concat, zip(*tasks, strict=True))
-    stages, size = [], "_read"
-    for name in STAGES:
-        before, edited = _count(rest, size), {}
-        if name == EDITING:
-            edited, size = _by_edit(edits), ""
+    stages, sizes = [], [*(f"_{name}" for name in EDITING), ""]
+    for name in (*STAGES, DECONTAMINATE) if decontaminated else STAGES:
+        before = _count(rest, sizes[0])
+        if name in EDITING:
+            sizes.pop(0)
+        edited, size = _by_edit(edits.filter(pl.col("stage") == name)), sizes[0]
         ended = rest.filter(pl.col("stage") == name)
         rest = rest.filter(pl.col("stage") != name)
         # A dropped document is kept as it came, so its sizes are the same.
@@ -120,7 +132,7 @@ def _by_reason(ends: pl.DataFrame) -> dict[str, Dropped]:
 
 
 def _by_edit(edits: pl.DataFrame) -> dict[str, Edited]:
-    found = edits.group_by("reason").agg(pl.all().sum()).sort("reason")
+    found = edits.drop("stage").group_by("reason").agg(pl.all().sum()).sort("reason")
     return {row.pop("reason"): Edited(**row) for row in found.to_dicts()}
 
 

@@ -9,11 +9,22 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from configs.build import BuildConfig, TokenizerConfig
+import contamination.clusters
+import contamination.index
+import contamination.removal
+import contamination.rules
+import contamination.scan
+import contamination.sequences
+import contamination.surprisal
+from configs.build import BuildConfig, DecontaminationConfig, TokenizerConfig
+from contamination.benchmarks import load_benchmarks
+from contamination.index import index_key
+from contamination.words import RECIPE_HASH
 from pipeline import (
     bpe,
     budget,
     decisions,
+    decontamination,
     docstrings,
     documents,
     download,
@@ -22,6 +33,7 @@ from pipeline import (
     fast_forms,
     filters,
     packing,
+    revisions,
     roundtrip,
     streams,
     tables,
@@ -58,6 +70,14 @@ def versions() -> dict[str, str]:
     return {"python": ".".join(map(str, sys.version_info[:3])), **found}
 
 
+class DecontaminationStages(NamedTuple):
+    """In the order in which they run."""
+
+    benchmarks: Stage
+    scan: Stage
+    remove: Stage
+
+
 class Plan(NamedTuple):
     """All stages of a build, in the order in which they run."""
 
@@ -68,6 +88,8 @@ class Plan(NamedTuple):
     find_duplicates: DedupStages
     """Up to the decision, `dedup`."""
     dedup: Stage
+    decontaminate: DecontaminationStages | None
+    """None where the configuration asks for none."""
     tokenizer: Stage
     encoder: Stage
     encode: Stage
@@ -78,8 +100,9 @@ class Plan(NamedTuple):
         first = [
             stage for name, stage in self.download.items() if self.extract[name].facts() is None
         ]
-        last = [*self.find_duplicates.all(), self.tokenizer, self.encoder, self.encode, self.pack]
-        return [*first, *self.extract.values(), *self.filter.values(), *last]
+        between = [*self.find_duplicates.all(), *(self.decontaminate or ())]
+        last = [self.tokenizer, self.encoder, self.encode, self.pack]
+        return [*first, *self.extract.values(), *self.filter.values(), *between, *last]
 
 
 class Planner:
@@ -102,6 +125,8 @@ class Planner:
         self.config, self.sources, self.given, self.work = config, sources, given, work
         self.versions = versions()
         self.held = open_held(config.dedup.against)
+        wanted = config.decontamination
+        self.benchmarks = load_benchmarks(wanted.benchmarks) if wanted else []
         self.parts = [name for name, source in sources.items() for _ in source.task_bytes]
         """The source of every extraction task, in reading order."""
 
@@ -113,12 +138,15 @@ class Planner:
         extract = {name: self._extract(name) for name in self.sources}
         filtered = {name: self._filter(name, stage) for name, stage in extract.items()}
         found = self._dedup(filtered)
-        deduped = found.decide
-        tokenizer = self._tokenizer(filtered, deduped)
+        deduped, wanted = found.decide, self.config.decontamination
+        clean = self._decontaminate(filtered, deduped, wanted) if wanted else None
+        removed = clean.remove if clean else None
+        tokenizer = self._tokenizer(filtered, deduped, removed)
         encoder = self._encoder(filtered, tokenizer)
-        encode = self._encode(filtered, deduped, tokenizer, encoder)
+        encode = self._encode(filtered, deduped, removed, tokenizer, encoder)
         pack = self._pack(encode, deduped, tokenizer)
-        return Plan(downloads, extract, filtered, found, deduped, tokenizer, encoder, encode, pack)
+        first = (downloads, extract, filtered, found, deduped, clean)
+        return Plan(*first, tokenizer, encoder, encode, pack)
 
     def ranks_of(self, source: str) -> range:
         """The tasks that hold a source, in the stages whose tasks cover all sources."""
@@ -191,22 +219,80 @@ class Planner:
             working_bytes(self.config.dedup),
         ).plan()
 
-    def _tokenizer(self, filtered: dict[str, Stage], deduped: Stage) -> Stage:
+    def _decontaminate(
+        self, filtered: dict[str, Stage], deduped: Stage, config: DecontaminationConfig
+    ) -> DecontaminationStages:
+        inputs, key = self._files(filtered, "kept"), index_key(self.benchmarks)
+        code = {"recipe": RECIPE_HASH, "index": key}
+        identity = [decontamination.benchmark_identity(each) for each in self.benchmarks]
+        index = self._stage(
+            "benchmarks",
+            [contamination.index, contamination.sequences],
+            code,
+            num_tasks=1,
+            steps=lambda d: [decontamination.BuildIndex(self.benchmarks, d)],
+            recount=lambda d: {"benchmarks": identity},
+            weights=lambda: [1.0],
+        )
+        path = index.directory / f"index-{key}"
+        scanned = self._stage(
+            "scan",
+            [contamination.scan, contamination.surprisal, decontamination],
+            {"dedup": deduped.key, "index": index.key, **code},
+            num_tasks=len(inputs),
+            steps=lambda d: [
+                decontamination.ScanForItems(inputs, deduped.directory / DUPLICATES, path, d)
+            ],
+            recount=partial(decontamination.weigh_words, len(inputs), path),
+            weights=lambda: self._kept_weights(filtered),
+        )
+        removed = self._stage(
+            "decontaminate",
+            [contamination.clusters, contamination.removal, contamination.rules, decontamination],
+            {"scan": scanned.key, "config": config.model_dump(), "benchmarks": identity},
+            num_tasks=len(inputs),
+            steps=lambda d: [
+                decontamination.RemoveItems(inputs, path, scanned.directory, config, d)
+            ],
+            recount=partial(
+                decontamination.removal_facts,
+                self.benchmarks,
+                config,
+                path,
+                scanned.directory,
+                len(inputs),
+            ),
+            weights=lambda: self._kept_weights(filtered),
+        )
+        return DecontaminationStages(index, scanned, removed)
+
+    def _tokenizer(
+        self, filtered: dict[str, Stage], deduped: Stage, removed: Stage | None
+    ) -> Stage:
         config, split = self.config.tokenizer, self.config.split
         inputs, duplicates = self._named_files(filtered), deduped.directory / DUPLICATES
         given = self.given
         return self._stage(
             "tokenizer",
-            [bpe, decisions],
+            [bpe, decisions, revisions],
             {
                 "dedup": deduped.key if given is None else None,
+                "decontaminate": removed.key if removed and given is None else None,
                 "given": None if given is None else given.identity,
                 "split": split.model_dump(),
                 "config": config.model_dump(exclude={"file", "repo", "revision", "encoder"}),
             },
             num_tasks=1,
             steps=lambda d: [
-                bpe.MakeTokenizer(inputs, duplicates, split, config, given and given.path, d)
+                bpe.MakeTokenizer(
+                    inputs,
+                    duplicates,
+                    removed.directory if removed else None,
+                    split,
+                    config,
+                    given and given.path,
+                    d,
+                )
             ],
             recount=lambda d: _tokenizer_facts(d, config),
             weights=lambda: [sum(self._kept_weights(filtered))],
@@ -226,15 +312,29 @@ class Planner:
         )
 
     def _encode(
-        self, filtered: dict[str, Stage], deduped: Stage, tokenizer: Stage, encoder: Stage
+        self,
+        filtered: dict[str, Stage],
+        deduped: Stage,
+        removed: Stage | None,
+        tokenizer: Stage,
+        encoder: Stage,
     ) -> Stage:
-        files = (self._files(filtered, folder) for folder in filters.FOLDERS)
-        inputs = [EncodeInput(*item) for item in zip(self.parts, *files, strict=True)]
+        kept, dropped, edited = (self._files(filtered, folder) for folder in filters.FOLDERS)
+        folder = removed.directory if removed else None
+        inputs = [
+            EncodeInput(*item, folder)
+            for item in zip(self.parts, kept, dropped, edited, strict=True)
+        ]
         config, split = self.config.tokenizer, self.config.split
         return self._stage(
             "encode",
-            [bpe, decisions, encoders, fast_forms, roundtrip, tokenizing],
-            {"dedup": deduped.key, "encoder": encoder.key, "split": split.model_dump()},
+            [bpe, decisions, encoders, fast_forms, revisions, roundtrip, tokenizing],
+            {
+                "dedup": deduped.key,
+                "decontaminate": removed.key if removed else None,
+                "encoder": encoder.key,
+                "split": split.model_dump(),
+            },
             num_tasks=len(inputs),
             steps=lambda d: [
                 EncodeDocuments(

@@ -22,10 +22,12 @@ from shards.manifest import Edited, FunnelStage, Manifest, SourceFacts
 PAGE = "build.html"
 _KEPT, _EDITED = "tone1", "tone6"
 _TONES = {"read": "tone2", "filter": "tone3", "dedup": "tone4", "budget": "tone5"}
+_TONES |= {"decontaminate": "tone7"}
 _STAGES = {
     "read": "not readable, or below a score",
     "filter": "dropped by rules",
     "dedup": "duplicates",
+    "decontaminate": "benchmark items",
     "budget": "beyond the budget",
 }
 _JSON_CHARACTERS = 3000
@@ -187,7 +189,7 @@ def _rules(facts: SourceFacts, work: Work | None) -> Iterator[Rule]:
         for name, edit in stage.edited.items():
             rule = _rule(stage.stage, name, _fewer(edit), whole)
             picture = bar([Part(name, max(0, rule.tokens), _EDITED)], whole)
-            samples = edited.get(name, [])
+            samples = edited.get((stage.stage, name), [])
             yield rule._replace(edits=True, picture=picture, samples=samples)
 
 

@@ -14,7 +14,9 @@ import polars as pl
 
 from pipeline.dedup import DUPLICATES
 from pipeline.documents import task_file
+from pipeline.funnel import DECONTAMINATE
 from pipeline.plan import Plan, Planner
+from pipeline.revisions import CUT
 from pipeline.tokenizing import edits_file
 
 NUMBER = 10
@@ -64,16 +66,20 @@ class Work(NamedTuple):
     duplicates: Path
     all_kept: list[Path]
     """Files of the documents that the filters kept, of every source."""
+    decontaminated: Path | None
+    """Folder of the decontamination stage, whose tasks are numbered as the encoding ones."""
 
-    def texts(self, folder: str, task: int, doc_ids: list[str]) -> pl.DataFrame:
-        """Rows of documents in a file of the filter stage, in order."""
+    def texts(self, stage: str, folder: str, task: int, doc_ids: list[str]) -> pl.DataFrame:
+        """Rows of documents in a file of the filter or the decontamination stage, in order."""
         path = task_file(self.filtered / folder, task)
+        if stage == DECONTAMINATE and self.decontaminated is not None:
+            path = task_file(self.decontaminated / folder, self.ranks[task])
         return pl.scan_parquet(path).filter(pl.col("doc_id").is_in(doc_ids)).collect()
 
 
 def works(plan: Plan, planner: Planner) -> dict[str, Work]:
     """By source, where its texts are; empty where a stage's files are gone."""
-    stages = [*plan.filter.values(), plan.dedup, plan.encode]
+    stages = [*plan.filter.values(), plan.dedup, *(plan.decontaminate or ()), plan.encode]
     if any(stage.facts() is None for stage in stages):
         return {}
     kept = [
@@ -82,8 +88,16 @@ def works(plan: Plan, planner: Planner) -> dict[str, Work]:
         for task in range(stage.num_tasks)
     ]
     duplicates = plan.dedup.directory / DUPLICATES
+    clean = plan.decontaminate and plan.decontaminate.remove.directory
     return {
-        name: Work(plan.encode.directory, planner.ranks_of(name), stage.directory, duplicates, kept)
+        name: Work(
+            plan.encode.directory,
+            planner.ranks_of(name),
+            stage.directory,
+            duplicates,
+            kept,
+            clean,
+        )
         for name, stage in plan.filter.items()
     }
 
@@ -96,11 +110,11 @@ def dropped_samples(work: Work) -> dict[tuple[str, str], list[Sample]]:
     return {key: samples for key, samples in found.items() if samples}
 
 
-def edited_samples(work: Work) -> dict[str, list[Sample]]:
-    """By rule, samples of the documents that it edited."""
+def edited_samples(work: Work) -> dict[tuple[str, str], list[Sample]]:
+    """By stage and rule, samples of the documents that it edited."""
     files = [edits_file(work.encoded, rank) for rank in work.ranks]
     chosen = _choose(files, pl.lit(True))
-    return {edit: [_edited(work, edit, row) for row in rows] for (_, edit), rows in chosen.items()}
+    return {rule: [_edited(work, *rule, row) for row in rows] for rule, rows in chosen.items()}
 
 
 def _choose(files: Iterable[Path], condition: pl.Expr) -> Chosen:
@@ -125,7 +139,7 @@ def _dropped(work: Work, stage: str, reason: str, rows: list[dict[str, Any]]) ->
     copies = _copies(work, [row["doc_id"] for row in rows]) if duplicate else {}
     for row in rows:
         folder = "kept" if duplicate else "dropped"
-        document = work.texts(folder, row["task"], [row["doc_id"]]).row(0, named=True)
+        document = work.texts(stage, folder, row["task"], [row["doc_id"]]).row(0, named=True)
         copy = copies.get(row["doc_id"])
         texts: tuple[Shown, ...] = (_start(document["text"]),)
         note = ""
@@ -154,10 +168,11 @@ def _copies(work: Work, doc_ids: list[str]) -> dict[str, dict[str, Any]]:
     return {row["doc_id"]: row for row in repeated.join(texts, "keeper", "left").to_dicts()}
 
 
-def _edited(work: Work, edit: str, row: dict[str, Any]) -> Sample:
+def _edited(work: Work, stage: str, edit: str, row: dict[str, Any]) -> Sample:
     ids = [row["doc_id"]]
-    befores = work.texts("edited", row["task"], ids).to_dicts()
-    after = work.texts("kept", row["task"], ids).row(0, named=True)
+    befores = work.texts(stage, "edited", row["task"], ids).to_dicts()
+    last = CUT if stage == DECONTAMINATE else "kept"
+    after = work.texts(stage, last, row["task"], ids).row(0, named=True)
     place = [step["reason"] for step in befores].index(edit)
     before, after = [*befores, after][place : place + 2]
     return _sample(before, "", changes("before", before["text"], "after", after["text"]))

@@ -19,6 +19,8 @@ from pipeline.bpe import DocumentEnds, document_ends
 from pipeline.decisions import Decisions, Fate
 from pipeline.documents import SCHEMA, UNREADABLE, task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded, Encoder, encoder_of
+from pipeline.funnel import DECONTAMINATE
+from pipeline.revisions import BEFORE, DROPPED, Revisions
 from pipeline.roundtrip import Checked, round_trip_of, total
 from pipeline.task_report import tracked
 from shards.atomic import atomic_write, write_json_atomic
@@ -41,6 +43,8 @@ class EncodeInput(NamedTuple):
     kept: Path
     dropped: Path
     edited: Path
+    decontaminated: Path | None = None
+    """Folder of what decontamination made of them, where a build has that stage."""
 
 
 class EncodeDocuments(PipelineStep):
@@ -79,16 +83,22 @@ class EncodeDocuments(PipelineStep):
         round_trip, checked = round_trip_of(self.tokenizer), [Checked(0, 0)]
         rows: list[pa.Table] = []
         with atomic_write(tokens_file(self.folder, rank)) as out:
-            for batch in _batches(item.kept):
+            revisions = Revisions(item.decontaminated, rank)
+            for batch in map(revisions.apply, _batches(item.kept)):
                 fates = decisions.fates(*(batch[k].to_pylist() for k in ("doc_id", "content_hash")))
                 encoded = encoder.encode(batch["text"].to_pylist())
                 checked.append(round_trip.check(batch["text"], encoded))
                 rows.append(_rows(batch, fates, encoded, ends))
                 goes_on = np.array([fate.stage == "pack" for fate in fates], np.bool_)
                 out.write(ends.put_around(encoded, goes_on).data)
-        rows += _counted(item.dropped, encoder, ends)
+        rows += _counted("filter", item.dropped, encoder, ends)
+        edits = [*_counted("filter", item.edited, encoder, ends)]
+        if item.decontaminated is not None:
+            files = (task_file(item.decontaminated / name, rank) for name in (DROPPED, BEFORE))
+            for found, path in zip((rows, edits), files, strict=True):
+                found += _counted(DECONTAMINATE, path, encoder, ends)
         _write(rows, task_file(self.folder, rank))
-        _write(_counted(item.edited, encoder, ends), edits_file(self.folder, rank))
+        _write(edits, edits_file(self.folder, rank))
         write_json_atomic(_checked_file(self.folder, rank), total(checked)._asdict())
         yield from ()
 
@@ -114,11 +124,11 @@ def recount(num_tasks: int, folder: Path) -> dict[str, Any]:
     return {"round_trip": checked._asdict()}
 
 
-def _counted(path: Path, encoder: Encoder, ends: DocumentEnds) -> Iterator[pa.Table]:
-    """Rows of texts that do not go on, encoded only to be counted."""
+def _counted(stage: str, path: Path, encoder: Encoder, ends: DocumentEnds) -> Iterator[pa.Table]:
+    """Rows of texts that a stage did not pass on, encoded only to be counted."""
     for batch in _batches(path):
         encoded = encoder.encode(batch["text"].to_pylist())
-        yield _rows(batch, _dropped_fates(batch), encoded, ends)
+        yield _rows(batch, _dropped_fates(batch, stage), encoded, ends)
 
 
 def _write(rows: Iterable[pa.Table], path: Path) -> None:
@@ -133,9 +143,9 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
         yield from tracked(batches, file.metadata.num_rows, lambda batch: batch.num_rows)
 
 
-def _dropped_fates(batch: pa.RecordBatch) -> list[Fate]:
+def _dropped_fates(batch: pa.RecordBatch, stage: str) -> list[Fate]:
     reasons = batch["reason"].to_pylist()
-    return [Fate("read" if reason in UNREADABLE else "filter", reason) for reason in reasons]
+    return [Fate("read" if reason in UNREADABLE else stage, reason) for reason in reasons]
 
 
 def _rows(batch: pa.RecordBatch, fates: list[Fate], encoded: Encoded, ends: DocumentEnds) -> Any:

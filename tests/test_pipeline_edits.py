@@ -216,10 +216,12 @@ def test_the_terminal_shows_edits(built: Built) -> None:
 
 
 Case = tuple[list[tuple[int, int]], int, str]
-"""Sizes of a document before every edit, its last characters, the stage it ends in."""
+"""Sizes of a document before every edit, its last characters, the stage it ends in; the third edit
+is one of the decontamination."""
 SIZES = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20)), max_size=3)
+ENDS = ["read", "filter", "dedup", "decontaminate", "pack"]
 CASES = st.lists(
-    st.tuples(SIZES, st.integers(0, 50), st.sampled_from(["read", "filter", "dedup", "pack"])),
+    st.tuples(SIZES, st.integers(0, 50), st.sampled_from(ENDS)),
     min_size=1,
     max_size=8,
 )
@@ -229,11 +231,12 @@ def frames(cases: list[Case]) -> tuple[pl.DataFrame, pl.DataFrame, tuple[int, in
     """Rows, edits (of documents that passed the filters), and what was read."""
     rows, edits, read = [], [], 0
     for i, (befores, characters, stage) in enumerate(cases):
-        befores = befores if stage in ("dedup", "pack") else []
+        befores = befores[: {"pack": 3, "decontaminate": 2, "dedup": 2}.get(stage, 0)]
         row = {"doc_id": f"d{i}", "stage": stage, "reason": stage}
         rows.append(row | {"characters": characters, "tokens": characters + 1})
         for k, (size, tokens) in enumerate(befores):
-            edits.append(row | {"reason": f"e{k}", "characters": size, "tokens": tokens})
+            edit = row | {"reason": f"e{k}", "characters": size, "tokens": tokens}
+            edits.append(edit | {"stage": "filter" if k < 2 else "decontaminate"})
         read += befores[0][0] if befores else characters
     kinds = {
         "doc_id": pl.String, "stage": pl.String, "reason": pl.String,
@@ -246,12 +249,12 @@ def frames(cases: list[Case]) -> tuple[pl.DataFrame, pl.DataFrame, tuple[int, in
 @given(CASES, st.integers(0, 99))
 def test_every_funnel_balances_and_every_flaw_shows(cases: list[Case], flaw: int) -> None:
     rows, edits, read = frames(cases)
-    stages = funnel([sums(rows, edits)])
+    stages = funnel([sums(rows, edits)], decontaminated=True)
     check_balance("s", stages, read)
     # Task by task it is the same.
     odd = pl.col("doc_id").str.slice(1).cast(pl.Int64) % 2 == 1
     halves = [sums(rows.filter(half), edits.filter(half)) for half in (odd, ~odd)]
-    assert funnel(halves) == stages
+    assert funnel(halves, decontaminated=True) == stages
     out = rows.filter(pl.col("stage") == "pack")
     assert stages[-1].tokens_out == out["tokens"].sum()
     assert stages[0].characters_in == read[1]
@@ -262,12 +265,12 @@ def test_every_funnel_balances_and_every_flaw_shows(cases: list[Case], flaw: int
     wrong = pl.int_range(pl.len()) == first[flaw % len(first)]
     damaged = edits.with_columns(characters=pl.col("characters") + wrong.cast(pl.Int64))
     with pytest.raises(BuildError, match="does not balance"):
-        check_balance("s", funnel([sums(rows, damaged)]), read)
+        check_balance("s", funnel([sums(rows, damaged)], decontaminated=True), read)
 
 
 def test_a_wrong_count_of_an_edit_is_found() -> None:
     rows, edits, read = frames([([(30, 9), (20, 8)], 10, "pack"), ([], 5, "pack")])
-    stages = funnel([sums(rows, edits)])
+    stages = funnel([sums(rows, edits)], decontaminated=True)
     check_balance("s", stages, read)
     edited = stages[1].edited
     assert {name: (e.characters_removed, e.tokens_added) for name, e in edited.items()} == {
@@ -281,7 +284,7 @@ def test_a_wrong_count_of_an_edit_is_found() -> None:
             check_balance("s", (stages[0], bad, *stages[2:]), read)
     without_last = rows.filter(pl.col("doc_id") != "d0")
     with pytest.raises(BuildError, match="does not balance"):
-        check_balance("s", funnel([sums(without_last, edits)]), read)
+        check_balance("s", funnel([sums(without_last, edits)], decontaminated=True), read)
 
 
 def test_c4_lines_has_the_rules_of_datatrove() -> None:
