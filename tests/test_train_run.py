@@ -241,6 +241,44 @@ def test_stopped_and_killed_run_is_bit_identical(straight: Path, interrupted: Pa
     assert not list((interrupted / "checkpoints").glob("tmp-*"))
 
 
+def test_broken_checkpoints_are_passed_over_and_the_run_ends_the_same(
+    bench: Bench, straight: Path
+) -> None:
+    """A bit flipped in the newest, a file missing in the one before; Ctrl-C in the middle."""
+    run = bench.directory / "broken"
+    shutil.copytree(straight, run)
+    newest, before = (run / "checkpoints" / f"step_{step:06d}" for step in (240, 200))
+    content = bytearray((newest / "optimizer_00000.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / "optimizer_00000.safetensors").write_bytes(content)
+    (before / "rng_00001.safetensors").unlink()
+    settings = ("--ranks", "2", "checkpoint.keep=1", "checkpoint.milestones=30")
+    process = bench.start(run, *settings)
+    wait_for_resume(run, 165)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == EXIT_STOPPED
+    assert rank_processes(run) == []
+    (restart,) = (json.loads(line) for line in (run / "restarts.jsonl").open())
+    assert restart["resumed_at"] == 160
+    assert restart["discarded_steps"] == 80
+    output = bench.train(run, *settings)
+    assert "broken checkpoint" not in output  # set aside, they are not looked at again
+    assert weights(run) == weights(straight)
+    assert losses(run) == losses(straight)
+    assert (run / "ledger.jsonl").read_bytes() == (straight / "ledger.jsonl").read_bytes()
+    # Milestones stay, 210 beside the newest; those of multiples of 40 were written before.
+    assert [checkpoint.step for checkpoint in list_checkpoints(run)] == [120, 180, 210, 240]
+
+
+def wait_for_resume(run: Path, step: int) -> None:
+    """Until a run that goes on from further back has come to a step."""
+    deadline = time.monotonic() + 180
+    while not (run / "restarts.jsonl").exists():
+        assert time.monotonic() < deadline, "the run did not go on"
+        time.sleep(0.02)
+    wait_for_step(run, step)
+
+
 def test_one_rank_and_other_micro_batch_train_the_same(bench: Bench, straight: Path) -> None:
     run = bench.directory / "one-rank"
     bench.train(run, "--ranks", "1", "micro_batch=4")
