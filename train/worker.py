@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -48,20 +49,21 @@ def run_rank(run_dir: Path, stop_after: int | None) -> int:
     with exclusive(run_dir) if first else contextlib.nullcontext():
         num_steps = run_plan(run_dir).num_steps
         last = min(stop_after or num_steps, num_steps)
-        done = _train_segments(run_dir, last, asked)
+        done = train_segments(run_dir, last, asked)
         leave_ranks()
     if first:
         console.print(f"{done} of {num_steps} steps done: {run_dir}")
     return 0 if done >= last else EXIT_STOPPED
 
 
-def _train_segments(run_dir: Path, last: int, asked: StopRequest) -> int:
+def train_segments(run_dir: Path, last: int, asked: Callable[[], bool]) -> int:
     """Train to step `last`, one session a segment of the run; returns the steps done."""
-    session = open_session(run_dir)
+    goes_on = False
     while True:
+        session = open_session(run_dir, goes_on=goes_on)
         end = min(last, session.segment.last_step)
         done = max(train(session, end, asked), session.first_step)
+        close_session(session)
         if done < end or done >= last:
             return done
-        close_session(session)
-        session = open_session(run_dir, goes_on=True)
+        goes_on = True
