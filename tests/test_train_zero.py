@@ -6,6 +6,7 @@ import pytest
 
 from configs.train import TrainConfig
 from train.errors import TrainError
+from train.flops import count_parameters, memory_gib
 from train.zero import accumulation, deepspeed_config, refuse_unsound
 
 
@@ -55,6 +56,15 @@ def test_sharded_stages_clip_in_deepspeed() -> None:
         update={"optimizer": config().optimizer.model_copy(update={"max_grad_norm": None})}
     )
     assert deepspeed_config(unclipped, 12, 3)["gradient_clipping"] == 0.0
+
+
+def test_the_buffer_of_gradients_is_no_larger_than_the_model_and_is_planned_for() -> None:
+    sharded = config(zero_stage=1)
+    count = count_parameters(sharded.model).total
+    values = deepspeed_config(sharded, 12, 3)
+    assert values["zero_optimization"] == {"stage": 1, "reduce_bucket_size": count}
+    assert memory_gib(sharded, 4, 3)["DeepSpeed's buffer"] == 4 * count / 2**30
+    assert "DeepSpeed's buffer" not in memory_gib(config(), 4, 3)
 
 
 def test_precisions() -> None:

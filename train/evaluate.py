@@ -20,7 +20,6 @@ from configs.base import Section
 from configs.terminal import console
 from shards.atomic import atomic_write, write_json_atomic
 from shards.hashing import blake3_file, blake3_json
-from train.process import prepare_process
 
 if TYPE_CHECKING:  # torch takes a second to import
     from train.model import Decoder
@@ -121,7 +120,6 @@ def evaluate_run(
     Returns:
         The content of each task's result file.
     """
-    prepare_process()
     from train.tasks import find_data
 
     items = [find_data(task, data, cache) for task in dict.fromkeys(tasks)]

@@ -23,7 +23,6 @@ from shards.reader import Dataset, TokenStream
 from train.errors import TrainError
 from train.evaluate import Subject, load_subject
 from train.model import Decoder
-from train.process import prepare_process
 from train.run_data import run_datasets, run_plan
 
 Precision = Literal["float32", "bfloat16"]
@@ -55,7 +54,6 @@ def export_run(
     Raises:
         TrainError: the folder is something else, or its logits are not ours.
     """
-    prepare_process()
     target = directory or run_dir / "export"
     if target.exists() and any(target.iterdir()) and not (target / "export.json").exists():
         raise TrainError(f"{target}: exists and is no export of ours; choose another with -o")

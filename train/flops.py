@@ -16,6 +16,7 @@ PEAK_FLOPS = {
 
 LOSS_PIECE = 2048
 """Positions whose logits exist at once (`train.loss`)."""
+_DEEPSPEED_BUCKET = 500_000_000
 _GIB = 2**30
 
 
@@ -98,6 +99,11 @@ def peak_flops(device: str) -> float | None:
     return next((peak for name, peak in PEAK_FLOPS.items() if name in words), None)
 
 
+def bucket_elements(model: ModelConfig) -> int:
+    """Gradients that DeepSpeed gathers in a buffer of its own: its default, or all there are."""
+    return min(_DEEPSPEED_BUCKET, count_parameters(model).total)
+
+
 def memory_gib(config: TrainConfig, seq_len: int, world_size: int) -> dict[str, float]:
     """Memory of one rank by component, GiB; the activations are an estimate.
 
@@ -126,6 +132,8 @@ def memory_gib(config: TrainConfig, seq_len: int, world_size: int) -> dict[str, 
         name: size / (world_size if engine.zero_stage >= shared_from[name] else 1)
         for name, size in sizes.items()
     }
+    if engine.zero_stage and not config.optimizer.muon:  # with Muon DeepSpeed is at stage 0
+        parts["DeepSpeed's buffer"] = 4 * bucket_elements(config.model)
     parts["activations (estimate)"] = _activation_bytes(config, seq_len)
     return {name: value / _GIB for name, value in parts.items()}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from configs.train import TrainConfig
 from train.errors import TrainError
+from train.flops import bucket_elements
 
 
 def refuse_unsound(config: TrainConfig) -> None:
@@ -78,6 +79,8 @@ def deepspeed_config(config: TrainConfig, batch_windows: int, world_size: int) -
         "zero_optimization": {"stage": stage},
         "steps_per_print": None,
     }
+    if stage:  # its buffer of gradients need not be larger than the model
+        values["zero_optimization"]["reduce_bucket_size"] = bucket_elements(config.model)
     if engine.precision == "bf16_autocast":
         values["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     if engine.precision == "bf16":
