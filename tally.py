@@ -40,6 +40,7 @@ _ORDER = [
     "generate",
     "card",
     "compare",
+    "plot",
 ]
 
 app = typer.Typer(

@@ -176,9 +176,13 @@ class Evidence:
 def _parse(path: Path) -> Any:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".jsonl":
-        # Complete lines alone: a run in progress may be writing the last one.
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+        return read_lines(text)
     return yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+
+
+def read_lines(text: str) -> list[dict[str, Any]]:
+    """The complete JSON lines of a text: a run in progress may be writing the last one."""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
 
 
 def _follow(document: Any, key: str, file: str) -> Any:

@@ -1,4 +1,4 @@
-"""Commands on a finished run: eval, export, generate, card. Heavy imports stay inside."""
+"""Commands on a run: eval, export, generate, card, compare, plot. Heavy imports stay inside."""
 
 from pathlib import Path
 from typing import Annotated
@@ -148,3 +148,18 @@ def compare_command(
     from train.compare import compare_runs
 
     console.print(f"wrote {compare_runs(run_dirs, output) / 'comparison.html'}")
+
+
+@app.command("plot")
+def plot_command(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run or more.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder [default: RUN/plots, or plots].")
+    ] = None,
+) -> None:
+    """Draw loss, held-out loss, learning rate, gradient and speed as PNG, all runs together."""
+    from train.plot import plot_runs
+
+    folder = output or (run_dirs[0] / "plots" if len(run_dirs) == 1 else Path("plots"))
+    for path in plot_runs(run_dirs, folder):
+        console.print(f"wrote {path}")
