@@ -29,6 +29,7 @@ from shards.errors import DatasetError
 from shards.hashing import blake3_json
 from shards.layout import Layout
 from shards.permutation import ALGORITHM, Permutation, together
+from shards.visits import Visit, Visits
 
 if TYPE_CHECKING:
     from shards.duplicates import Duplicates
@@ -295,29 +296,31 @@ class Plan:
         """The windows that each source reads at ordinals [first, stop), across epoch ends."""
         if self.rows:
             return [np.arange(first, stop, dtype=np.int64) for first, stop in ordinals]
-        sources, orders, positions = [], [], []
-        for source, (first, stop) in enumerate(ordinals):
-            for epoch, piece in self._epochs(source, seq_len, first, stop):
-                sources.append(source)
-                positions.append(piece)
-                if self.order == "shuffled":
-                    orders.append(self.epoch_order(source, seq_len, epoch))
+        visits = [
+            visit
+            for source, (first, stop) in enumerate(ordinals)
+            for visit in self._epochs(source, seq_len, first, stop)
+        ]
         if self.order == "shuffled":
-            positions = together(orders, positions, forward=True)
+            pieces = self._visits.windows(visits)
+        else:
+            pieces = [np.arange(visit.first, visit.stop, dtype=np.int64) for visit in visits]
         windows: list[list[Ids]] = [[np.empty(0, dtype=np.int64)] for _ in ordinals]
-        for source, piece in zip(sources, positions, strict=True):
-            windows[source].append(piece)
+        for visit, piece in zip(visits, pieces, strict=True):
+            windows[visit.source].append(piece)
         return [np.concatenate(pieces) for pieces in windows]
 
-    def _epochs(
-        self, source: int, seq_len: int, first: int, stop: int
-    ) -> Iterator[tuple[int, Ids]]:
-        """Cut ordinals [first, stop) at the ends of epochs: (epoch, positions in it)."""
+    @cached_property
+    def _visits(self) -> Visits:
+        return Visits(self.epoch_order)
+
+    def _epochs(self, source: int, seq_len: int, first: int, stop: int) -> Iterator[Visit]:
+        """Cut ordinals [first, stop) at the ends of epochs."""
         per_epoch = self.layout(source, seq_len).windows
         while first < stop:
             epoch, position = divmod(first, per_epoch)
             end = min(stop - epoch * per_epoch, per_epoch)
-            yield epoch, np.arange(position, end, dtype=np.int64)
+            yield Visit(source, seq_len, epoch, position, end)
             first += end - position
 
     def _ordinals(self, source: int, span: Span, window: int) -> Ids:
