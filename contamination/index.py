@@ -9,7 +9,7 @@ stored as plain .npy files and memory-mapped, so workers share it.
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -29,6 +29,28 @@ RUN_WORDS = 5
 _ROLL = np.uint64(0xD6E8FEB86659FD93)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FILTER_BITS_PER_KEY = 14
+
+
+class Tables(NamedTuple):
+    """Sorted hashes with what finds one quickly; the argument of `contamination.scan.lookup`."""
+
+    filter: NDArray[np.uint64]
+    filter_shift: np.uint64
+    """Bits to drop so that a hash gives its filter word."""
+    buckets: NDArray[np.uint32]
+    bucket_shift: np.uint64
+    """Bits to drop so that a hash gives its bucket."""
+    hashes: NDArray[np.uint64]
+
+
+def tables_of(
+    hashes: NDArray[np.uint64], buckets: NDArray[np.uint32], filter_: NDArray[np.uint64]
+) -> Tables:
+    """The tables of sorted hashes, from the results of `buckets_of` and `filter_of`."""
+    filter_bits, bucket_bits = len(filter_).bit_length() - 1, (len(buckets) - 1).bit_length() - 1
+    return Tables(
+        filter_, np.uint64(64 - filter_bits), buckets, np.uint64(64 - bucket_bits), hashes
+    )
 
 
 @dataclass(frozen=True)
@@ -58,14 +80,9 @@ class Index:
     sequences: Sequences
 
     @property
-    def filter_shift(self) -> np.uint64:
-        """Bits to drop so that a seed gives its filter word."""
-        return np.uint64(64 - (len(self.filter).bit_length() - 1))
-
-    @property
-    def bucket_shift(self) -> np.uint64:
-        """Bits to drop so that a seed gives its bucket."""
-        return np.uint64(64 - ((len(self.buckets) - 1).bit_length() - 1))
+    def tables(self) -> Tables:
+        """What `contamination.scan.lookup` needs."""
+        return tables_of(self.seeds, self.buckets, self.filter)
 
 
 def index_key(benchmarks: list[Benchmark]) -> str:
@@ -93,8 +110,8 @@ def build_index(benchmarks: list[Benchmark]) -> Index:
         key=index_key(benchmarks),
         num_items=len(real),
         seeds=seeds,
-        buckets=_buckets(seeds),
-        filter=_filter(seeds),
+        buckets=buckets_of(seeds),
+        filter=filter_of(seeds),
         postings=np.append(first, len(hashes)).astype(np.int64),
         posting_item=items[order],
         posting_position=positions[order],
@@ -102,13 +119,15 @@ def build_index(benchmarks: list[Benchmark]) -> Index:
     )
 
 
-def _buckets(seeds: NDArray[np.uint64]) -> NDArray[np.uint32]:
+def buckets_of(seeds: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """First position of each value of the seeds' top bits: uint32 [2**k + 1]."""
     bits = max(8, len(seeds).bit_length() - 1)
     tops = seeds >> np.uint64(64 - bits)
     return np.searchsorted(tops, np.arange((1 << bits) + 1, dtype=np.uint64)).astype(np.uint32)
 
 
-def _filter(seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def filter_of(seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Blocked two-bit filter of the seeds: uint64 [2**m]."""
     words = max(1 << 8, 1 << (len(seeds) * _FILTER_BITS_PER_KEY // 64).bit_length())
     out = np.zeros(words, np.uint64)
     _fill_filter(seeds, np.uint64(64 - (words.bit_length() - 1)), out)
@@ -129,16 +148,16 @@ def filter_mask(seed):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def roll_seeds(words, count, out):  # type: ignore[no-untyped-def]
-    """Writes the seed that ends at each word k >= RUN_WORDS - 1 of words[:count] to out[k]."""
+def roll_seeds(words, count, length, out):  # type: ignore[no-untyped-def]
+    """Writes the hash of the `length` words that end at each word k >= length - 1 to out[k]."""
     top = np.uint64(1)
-    for _ in range(RUN_WORDS):
+    for _ in range(length):
         top *= _ROLL
     value = np.uint64(0)
     for k in range(count):
         value = value * _ROLL + words[k]
-        if k >= RUN_WORDS:
-            value -= words[k - RUN_WORDS] * top
+        if k >= length:
+            value -= words[k - length] * top
         out[k] = value * _SPREAD
 
 
@@ -153,7 +172,7 @@ def _all_seeds(words, bounds):  # type: ignore[no-untyped-def]
     n = 0
     for item in range(len(bounds)):
         length = bounds[item, 3] - bounds[item, 0]
-        roll_seeds(words[bounds[item, 0] : bounds[item, 3]], length, rolled)
+        roll_seeds(words[bounds[item, 0] : bounds[item, 3]], length, RUN_WORDS, rolled)
         for k in range(RUN_WORDS - 1, length):
             hashes[n], items[n], positions[n] = rolled[k], item, k - RUN_WORDS + 1
             n += 1
@@ -173,8 +192,8 @@ def exclusive_seeds(words, bounds):  # type: ignore[no-untyped-def]
         begin, middle, stop = bounds[item, 0], bounds[item, 1], bounds[item, 3]
         passage = np.empty(max(0, middle - begin), np.uint64)
         rest = np.empty(max(0, stop - middle), np.uint64)
-        roll_seeds(words[begin:middle], len(passage), passage)
-        roll_seeds(words[middle:stop], len(rest), rest)
+        roll_seeds(words[begin:middle], len(passage), RUN_WORDS, passage)
+        roll_seeds(words[middle:stop], len(rest), RUN_WORDS, rest)
         passage, rest = passage[RUN_WORDS - 1 :], rest[RUN_WORDS - 1 :]
         out[begin : begin + len(passage)] = ~found_in(passage, rest)
         out[middle : middle + len(rest)] = ~found_in(rest, passage)

@@ -57,7 +57,7 @@ def scan(
         found, words, sampled = _scan(
             data,
             offsets,
-            (index.filter, index.filter_shift, index.buckets, index.bucket_shift, index.seeds),
+            index.tables,
             (vocabulary.words, vocabulary.table, counts),
             (scratch[0], scratch[1].view(np.int64), scratch[2].view(np.int64), scratch[3]),
             hits,
@@ -80,9 +80,9 @@ def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-
         if ((hashes[0] * np.uint64(3)) ^ hashes[count - 1]) % _SAMPLE_ONE_IN == np.uint64(0):
             sampled += count
             _count(hashes, count, vocabulary)
-        roll_seeds(hashes, count, seeds)
+        roll_seeds(hashes, count, RUN_WORDS, seeds)
         for k in range(RUN_WORDS - 1, count):
-            seed = _lookup(seeds[k], tables)
+            seed = lookup(seeds[k], tables)
             if seed >= 0:
                 if found < len(hits):
                     word = k - RUN_WORDS + 1
@@ -97,8 +97,8 @@ def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-
 
 
 @njit(inline="always")
-def _lookup(seed, tables):  # type: ignore[no-untyped-def]
-    """Number of a seed in the index, or -1."""
+def lookup(seed, tables):  # type: ignore[no-untyped-def]
+    """Number of a hash in the tables (`contamination.index.Tables`), or -1."""
     filter_words, filter_shift, buckets, bucket_shift, keys = tables
     mask = filter_mask(seed)
     if (filter_words[seed >> filter_shift] & mask) == mask:

@@ -1,0 +1,194 @@
+"""Substrings of 50 characters that items and documents share, exactly: GPT-4's rule in `classic`.
+
+Texts are reduced to their letters and digits. A rolling hash of 50 characters proposes, for shorter
+items one of their last 16; the characters are compared before anything is marked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from contamination.corpus import Batch
+from contamination.index import Tables, buckets_of, filter_of, roll_seeds, tables_of
+from contamination.items import Benchmark
+from contamination.jit import kernel
+from contamination.scan import lookup
+from shards.hashing import blake3_json
+
+LENGTH, SHORTEST, SAMPLES = 50, 16, 3
+
+
+@dataclass(frozen=True)
+class CharacterIndex:
+    """The sampled substrings.
+
+    Attributes:
+        characters: uint64 [num_characters], the substrings one after the other, as code points.
+        bounds: int64 [num_substrings + 1].
+        item: int32 [num_substrings], over all benchmarks.
+        long: hashes of whole substrings of 50 characters.
+        short: hashes of the last 16 characters of shorter ones.
+        long_first, long_place: the substrings of each hash, as `first[h]:first[h + 1]`.
+        short_first, short_place: the same.
+    """
+
+    characters: NDArray[np.uint64]
+    bounds: NDArray[np.int64]
+    item: NDArray[np.int32]
+    long: Tables
+    long_first: NDArray[np.int64]
+    long_place: NDArray[np.int64]
+    short: Tables
+    short_first: NDArray[np.int64]
+    short_place: NDArray[np.int64]
+
+
+def substrings(text: str, key: str) -> list[str]:
+    """The sampled substrings of a text: three of 50 letters and digits, or all of it.
+
+    Args:
+        text: passage and question.
+        key: what the random places follow from, beside the text.
+    """
+    kept = "".join(character for character in text if character.isalnum())
+    if len(kept) < SHORTEST:
+        return []
+    if len(kept) < LENGTH:
+        return [kept]
+    random = Random(int(blake3_json([key, kept])[:16], 16))
+    starts = {random.randrange(len(kept) - LENGTH + 1) for _ in range(SAMPLES)}
+    return [kept[start : start + LENGTH] for start in sorted(starts)]
+
+
+def character_index(benchmarks: Sequence[Benchmark]) -> CharacterIndex:
+    """Samples and indexes the items of the benchmarks, in order."""
+    pieces: list[str] = []
+    owners: list[int] = []
+    number = 0
+    for benchmark in benchmarks:
+        for item in benchmark.items:
+            found = substrings(f"{item.passage} {item.question}", f"{benchmark.name}/{item.id}")
+            pieces += found
+            owners += [number] * len(found)
+            number += 1
+    points = np.frombuffer("".join(pieces).encode("utf-32-le", "surrogatepass"), np.uint32)
+    bounds = np.concatenate([[0], np.cumsum([len(p) for p in pieces], dtype=np.int64)])
+    characters, bounds = points.astype(np.uint64), bounds.astype(np.int64)
+    is_long = np.diff(bounds) == LENGTH
+    return CharacterIndex(
+        characters,
+        bounds,
+        np.array(owners, np.int32),
+        *_hashed(characters, bounds, np.flatnonzero(is_long), LENGTH),
+        *_hashed(characters, bounds, np.flatnonzero(~is_long), SHORTEST),
+    )
+
+
+def _hashed(
+    characters: NDArray[np.uint64], bounds: NDArray[np.int64], chosen: NDArray[np.int64], size: int
+) -> tuple[Tables, NDArray[np.int64], NDArray[np.int64]]:
+    """Hashes of the last `size` characters of the chosen substrings."""
+    hashes = _last_hashes(characters, bounds, chosen, size)
+    order = np.argsort(hashes, kind="stable")
+    distinct, first = np.unique(hashes[order], return_index=True)
+    tables = tables_of(distinct, buckets_of(distinct), filter_of(distinct))
+    return tables, np.append(first, len(hashes)).astype(np.int64), chosen[order]
+
+
+@kernel
+def _last_hashes(characters, bounds, chosen, size):  # type: ignore[no-untyped-def]
+    out = np.empty(len(chosen), np.uint64)
+    rolled = np.empty(size, np.uint64)
+    for k in range(len(chosen)):
+        stop = bounds[chosen[k] + 1]
+        roll_seeds(characters[stop - size : stop], size, size, rolled)
+        out[k] = rolled[size - 1]
+    return out
+
+
+@cache
+def _kept() -> NDArray[np.bool_]:
+    """Which code points are letters or digits: bool [0x110000]."""
+    return np.array([chr(code).isalnum() for code in range(0x110000)])
+
+
+def match_characters(batch: Batch, index: CharacterIndex) -> NDArray[np.bool_]:
+    """Which substrings stand in a document of the batch: bool [num_substrings]."""
+    found = np.zeros(len(index.item), np.bool_)
+    longest = int(np.diff(batch.offsets).max(initial=0)) + 1
+    scratch = np.empty((2, longest), np.uint64)
+    _match(
+        batch.data,
+        batch.offsets,
+        _kept(),
+        (index.characters, index.bounds),
+        (index.long, index.long_first, index.long_place),
+        (index.short, index.short_first, index.short_place),
+        scratch,
+        found,
+    )
+    return found
+
+
+@kernel
+def _match(data, offsets, kept, substrings, long, short, scratch, found):  # type: ignore[no-untyped-def]
+    points, rolled = scratch[0], scratch[1]
+    for document in range(len(offsets) - 1):
+        count = _code_points(data, offsets[document], offsets[document + 1], kept, points)
+        _look(points, count, LENGTH, rolled, long, substrings, found)
+        _look(points, count, SHORTEST, rolled, short, substrings, found)
+
+
+@kernel
+def _look(points, count, size, rolled, hashed, substrings, found):  # type: ignore[no-untyped-def]
+    tables, first, place = hashed
+    characters, bounds = substrings
+    roll_seeds(points, count, size, rolled)
+    for k in range(size - 1, count):
+        number = lookup(rolled[k], tables)
+        if number < 0:
+            continue
+        for posting in range(first[number], first[number + 1]):
+            which = place[posting]
+            length = bounds[which + 1] - bounds[which]
+            if not found[which] and k + 1 >= length:
+                begin = k + 1 - length
+                same = True
+                for c in range(length):
+                    if points[begin + c] != characters[bounds[which] + c]:
+                        same = False
+                        break
+                found[which] = same
+
+
+@njit(inline="always")
+def _code_points(data, first, stop, kept, out):  # type: ignore[no-untyped-def]
+    """Letters and digits of UTF-8 as code points; broken bytes are left out."""
+    count, k = 0, first
+    while k < stop:
+        byte = np.uint32(data[k])
+        if byte < 0x80:
+            point, width = byte, 1
+        elif byte >= 0xF0:
+            point, width = byte & np.uint32(0x07), 4
+        elif byte >= 0xE0:
+            point, width = byte & np.uint32(0x0F), 3
+        elif byte >= 0xC0:
+            point, width = byte & np.uint32(0x1F), 2
+        else:
+            k += 1
+            continue
+        if k + width > stop:
+            break
+        for c in range(1, width):
+            point = (point << np.uint32(6)) | (np.uint32(data[k + c]) & np.uint32(0x3F))
+        k += width
+        if point < np.uint32(0x110000) and kept[point]:
+            out[count] = np.uint64(point)
+            count += 1
+    return count
