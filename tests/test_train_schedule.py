@@ -1,10 +1,14 @@
 """The learning rate in closed form, at steps worked out by hand."""
 
+from typing import Literal
+
 import pytest
 
 from configs.train import CosineSchedule, WsdSchedule
 from train.errors import TrainError
 from train.schedule import check_schedule, multiplier
+
+WARM_UPS: tuple[Literal["one_step", "zero", "floor"], ...] = ("one_step", "zero", "floor")
 
 
 def test_cosine_by_hand() -> None:
@@ -24,6 +28,19 @@ def test_wsd_by_hand() -> None:
     assert values[:7] == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     assert values[7] == pytest.approx(0.2 + 0.8 * (1 - 0.5))  # sqrt(1/4)
     assert values[9] == pytest.approx(0.2 + 0.8 * (1 - 0.75**0.5))
+
+
+def test_warm_ups_by_hand() -> None:
+    values = {
+        kind: [
+            multiplier(CosineSchedule(warmup_steps=4, warmup=kind, floor=0.2), step, num_steps=9)
+            for step in range(5)
+        ]
+        for kind in WARM_UPS
+    }
+    assert values["one_step"] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert values["zero"] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert values["floor"] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 def test_wsd_without_decay_and_without_warmup_is_constant() -> None:
