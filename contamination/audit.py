@@ -17,9 +17,10 @@ from contamination.exposure import RunHistory
 from contamination.findings import Called, Finding, findings_of
 from contamination.index import Index, cached_index
 from contamination.items import Benchmark
-from contamination.pieces import PieceResult, Scanner
+from contamination.pieces import Scanned, Scanner
 from contamination.rules import CLASSES, DIRTY, classify, unauditable
 from contamination.selftest import Detector, SelfTestRow, self_test
+from contamination.stored import PieceResult, Store
 from contamination.surprisal import vocabulary_of, word_bits
 
 _HOSTS = 200
@@ -51,7 +52,7 @@ class Audit:
         decoy_places: per benchmark, places where a decoy was called dirty.
         self_test: recall measured on planted items.
         history: the run whose exposure was counted, or None.
-        scanned_bytes: bytes of text scanned by this call (less than all when resumed).
+        scanned: what this call scanned, and what it took from earlier ones; for the log only.
         scan_s: clock time of that; for the log only, never for the report.
     """
 
@@ -65,7 +66,7 @@ class Audit:
     decoy_places: dict[str, int]
     self_test: list[SelfTestRow]
     history: RunHistory | None
-    scanned_bytes: int
+    scanned: Scanned
     scan_s: float
 
 
@@ -84,7 +85,7 @@ def run_audit(
         corpus: what to audit.
         benchmarks: what to look for.
         rules: when a shared place is called.
-        work: directory for finished pieces, so that a killed audit goes on.
+        work: directory for scanned pieces, so that nothing is scanned twice.
         cache: directory of benchmark indexes.
         workers: threads of the scan; the result does not depend on it.
         history: the run whose exposure to the findings is counted.
@@ -92,7 +93,7 @@ def run_audit(
     with console.status("indexing benchmarks (the first audit also compiles its kernels)"):
         index = cached_index(benchmarks, cache)
         vocabulary = vocabulary_of(index.sequences)
-    scanner = Scanner(index, vocabulary, work, workers)
+    scanner = Scanner(index, vocabulary, benchmarks, Store(work), cache, workers)
     start = time.perf_counter()
     scanned = scanner.run(corpus)
     scan_s = time.perf_counter() - start
@@ -119,7 +120,7 @@ def run_audit(
         decoy_places=dict(zip(names, decoys.tolist(), strict=True)),
         self_test=self_test(detector, benchmarks, _hosts(corpus)),
         history=history,
-        scanned_bytes=scanned,
+        scanned=scanned,
         scan_s=scan_s,
     )
 

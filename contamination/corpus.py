@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contamination.errors import AuditError
+from contamination.token_words import TokenTable
 from shards.manifest import MANIFEST_NAME
 from shards.remote import is_remote
 
@@ -26,6 +27,17 @@ class Batch(NamedTuple):
 
     data: NDArray[np.uint8]
     offsets: NDArray[np.int64]
+
+
+class TokenBatch(NamedTuple):
+    """Documents as tokens: document d is ``tokens[starts[d]:stops[d]]``, without EOS."""
+
+    tokens: NDArray[Any]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    """Bytes of each."""
+    table: TokenTable
 
 
 def batch_of(texts: Sequence[bytes]) -> Batch:
@@ -89,6 +101,9 @@ class Corpus(Protocol):
 
     def decode(self, block: Block) -> Batch:
         """The documents of a block; safe to call from several threads."""
+
+    def packed(self, block: Block) -> TokenBatch | None:
+        """The documents of a block as tokens; None where the corpus is text."""
 
     def documents(self, piece: Piece, wanted: Sequence[int]) -> Iterator[tuple[int, Document]]:
         """The documents of a piece with the wanted numbers (ascending)."""

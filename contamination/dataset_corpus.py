@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from contamination.corpus import BLOCK_BYTES, Batch, Block, Document, Piece
+from contamination.corpus import BLOCK_BYTES, Batch, Block, Document, Piece, TokenBatch
 from contamination.errors import AuditError
+from contamination.token_words import document_sizes, token_table
 from shards.detokenize import byte_table
 from shards.hashing import blake3_json
 from shards.manifest import ShardFacts
@@ -35,6 +37,7 @@ class DatasetCorpus:
         self._dataset = Dataset.open(address)
         self.digest = self._dataset.manifest.dataset_id
         self._table = byte_table(self._dataset.tokenizer())
+        self._words = token_table(self._table)
         self._shards: dict[str, _Shard] = {}
         self._index: tuple[TokenStream, pl.DataFrame] | None = None
         for source, facts in self._dataset.manifest.sources.items():
@@ -67,6 +70,16 @@ class DatasetCorpus:
 
     def decode(self, block: Block) -> Batch:
         """The bytes of the documents, without their EOS."""
+        return Batch(*self._table.decode(*self._tokens(block)))
+
+    def packed(self, block: Block) -> TokenBatch:
+        """The tokens of the documents, without their EOS."""
+        tokens, starts, stops = self._tokens(block)
+        sizes = np.empty(len(starts), np.int64)
+        document_sizes(tokens, starts, stops, self._words.rows, sizes)
+        return TokenBatch(tokens, starts, stops, sizes, self._words)
+
+    def _tokens(self, block: Block) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
         stream, bounds = block.content
         tokens = np.asarray(stream.tokens(int(bounds[0]), int(bounds[-1])))
         ends = bounds[1:] - bounds[0] - 1
@@ -76,7 +89,7 @@ class DatasetCorpus:
                 f"{stream.source}/{stream.split}: a document does not end with EOS; "
                 "run `tally verify` on the dataset"
             )
-        return Batch(*self._table.decode(tokens, bounds[:-1] - bounds[0], ends))
+        return tokens, bounds[:-1] - bounds[0], ends
 
     def documents(self, piece: Piece, wanted: Sequence[int]) -> Iterator[tuple[int, Document]]:
         """Documents with their text, origin and token positions."""

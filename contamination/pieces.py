@@ -1,37 +1,42 @@
-"""Scan a corpus piece by piece: blocks in parallel, finished pieces kept on disk.
+"""Scan a corpus piece by piece: blocks in parallel, results kept on disk.
 
 The kernels leave the interpreter lock, so threads share one index and need no start-up. A piece's
-result is written whole under a name made of its content's key and the index key; a killed audit
-goes on at the first piece that is missing.
+result is written whole (`contamination.stored`); a killed audit goes on at the first piece that is
+missing, and a piece that was scanned before is scanned for the new benchmarks only.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from configs.terminal import Advance, progress
 from contamination.corpus import Block, Corpus, Piece
-from contamination.index import Index
-from contamination.scan import HIT, ScanResult, scan
-from contamination.surprisal import Vocabulary
-from shards.atomic import atomic_write
+from contamination.index import Index, cached_index
+from contamination.items import Benchmark
+from contamination.scan import HIT, scan, scan_tokens
+from contamination.stored import PieceResult, Store
+from contamination.surprisal import Vocabulary, vocabulary_of
+
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class PieceResult:
-    """What the scan of one piece found; hits as in `contamination.scan`."""
+class Scanned(NamedTuple):
+    """What a call scanned, and what it took from earlier ones."""
 
-    hits: NDArray[np.void]
-    counts: NDArray[np.int64]
-    sampled_words: int
-    words: int
-    documents: int
     text_bytes: int
+    pieces: int
+    """Scanned for at least one benchmark."""
+    pieces_reused: int
+    """Known for all benchmarks."""
+    results_reused: int
+    """(Piece, benchmark) pairs that were known."""
+    results: int
+    """All such pairs."""
 
 
 @dataclass(frozen=True)
@@ -40,48 +45,70 @@ class Scanner:
 
     index: Index
     vocabulary: Vocabulary
-    work: Path
-    """Directory of the finished pieces."""
+    benchmarks: Sequence[Benchmark]
+    """Those of the index."""
+    store: Store
+    cache: Path
+    """Directory of indexes, for those of some of the benchmarks."""
     workers: int
 
-    def run(self, corpus: Corpus) -> int:
-        """Scans the pieces that are not done yet; returns the bytes of text scanned now."""
-        todo = [piece for piece in corpus.pieces if not self._path(piece).is_file()]
-        if not todo:
-            return 0
-        total = sum(piece.size for piece in todo) * corpus.unit_scale
-        scanned = 0
-        with (
-            progress("scanning", total, corpus.unit) as bar,
-            ThreadPoolExecutor(self.workers) as pool,
-        ):
-            for piece in todo:
-                result = self._scan_piece(corpus, piece, pool, bar)
-                self._save(piece, result)
-                scanned += result.text_bytes
-        return scanned
+    def run(self, corpus: Corpus) -> Scanned:
+        """Scans every piece for the benchmarks that it was not scanned for yet."""
+        todo = [(piece, self.store.missing(piece, self.benchmarks)) for piece in corpus.pieces]
+        pairs = len(corpus.pieces) * len(self.benchmarks)
+        reused = pairs - sum(len(missing) for _, missing in todo)
+        todo = [(piece, missing) for piece, missing in todo if missing]
+        total = sum(piece.size for piece, _ in todo) * corpus.unit_scale
+        text_bytes = 0
+        if todo:
+            with (
+                progress("scanning", total, corpus.unit) as bar,
+                ThreadPoolExecutor(self.workers) as pool,
+            ):
+                for piece, missing in todo:
+                    part = self._for(missing)
+                    results = in_order(corpus, piece, part.task(corpus), pool, self.workers, bar)
+                    result = part.joined(list(results))
+                    self.store.save(piece, result, part.index, part.vocabulary, missing)
+                    text_bytes += result.text_bytes
+        return Scanned(text_bytes, len(todo), len(corpus.pieces) - len(todo), reused, pairs)
 
     def load(self, piece: Piece) -> PieceResult:
         """A finished piece."""
-        with np.load(self._path(piece), allow_pickle=False) as stored:
-            facts = [int(value) for value in stored["facts"]]
-            return PieceResult(stored["hits"], stored["counts"], *facts)
+        return self.store.load(piece, self.index, self.vocabulary, self.benchmarks)
 
-    def _path(self, piece: Piece) -> Path:
-        return self.work / f"{piece.key}-{self.index.key}.npz"
+    def _for(self, benchmarks: list[Benchmark]) -> "_Part":
+        if len(benchmarks) == len(self.benchmarks):
+            return _Part(self.index, self.vocabulary)
+        index = cached_index(benchmarks, self.cache)
+        return _Part(index, vocabulary_of(index.sequences))
 
-    def _save(self, piece: Piece, result: PieceResult) -> None:
-        facts = [result.sampled_words, result.words, result.documents, result.text_bytes]
-        with atomic_write(self._path(piece)) as file:
-            np.savez(file, hits=result.hits, counts=result.counts, facts=np.array(facts))
 
-    def _scan_piece(
-        self, corpus: Corpus, piece: Piece, pool: ThreadPoolExecutor, bar: Advance
-    ) -> PieceResult:
-        parts = []
-        for block, part in _in_order(corpus.blocks(piece), self._task(corpus), pool, self.workers):
-            parts.append(part)
-            bar.advance(block.size * corpus.unit_scale)
+@dataclass(frozen=True)
+class _Part:
+    """A scan for some of the benchmarks."""
+
+    index: Index
+    vocabulary: Vocabulary
+
+    def task(self, corpus: Corpus) -> Callable[[Block], PieceResult]:
+        return lambda block: self._scan(corpus, block)
+
+    def _scan(self, corpus: Corpus, block: Block) -> PieceResult:
+        packed = corpus.packed(block)
+        if packed is None:
+            batch = corpus.decode(block)
+            found = scan(batch.data, batch.offsets, self.index, self.vocabulary)
+            documents, size = len(batch.offsets) - 1, int(batch.offsets[-1] - batch.offsets[0])
+        else:
+            found = scan_tokens(packed, self.index, self.vocabulary)
+            documents, size = len(packed.starts), int(packed.sizes.sum())
+        found.hits["document"] += block.first_document
+        return PieceResult(
+            found.hits, found.counts, found.sampled_words, found.words, documents, size
+        )
+
+    def joined(self, parts: Sequence[PieceResult]) -> PieceResult:
         hits = [part.hits for part in parts] or [np.empty(0, HIT)]
         counts = np.zeros(len(self.vocabulary.words), np.int64)
         return PieceResult(
@@ -93,36 +120,29 @@ class Scanner:
             sum(part.text_bytes for part in parts),
         )
 
-    def _task(self, corpus: Corpus) -> "_Task":
-        return _Task(corpus, self.index, self.vocabulary)
 
-
-@dataclass(frozen=True)
-class _Task:
-    corpus: Corpus
-    index: Index
-    vocabulary: Vocabulary
-
-    def __call__(self, block: Block) -> PieceResult:
-        batch = self.corpus.decode(block)
-        found: ScanResult = scan(batch.data, batch.offsets, self.index, self.vocabulary)
-        found.hits["document"] += block.first_document
-        documents, size = len(batch.offsets) - 1, int(batch.offsets[-1] - batch.offsets[0])
-        return PieceResult(
-            found.hits, found.counts, found.sampled_words, found.words, documents, size
-        )
-
-
-def _in_order(
-    blocks: Iterator[Block], task: _Task, pool: ThreadPoolExecutor, workers: int
-) -> Iterator[tuple[Block, PieceResult]]:
-    """Results in the order of the blocks, with few blocks in memory at a time."""
-    pending: deque[tuple[Block, Future[PieceResult]]] = deque()
-    for block in blocks:
+def in_order(
+    corpus: Corpus,
+    piece: Piece,
+    task: Callable[[Block], Result],
+    pool: ThreadPoolExecutor,
+    workers: int,
+    bar: Advance,
+) -> Iterator[Result]:
+    """Results in the order of the piece's blocks, with few blocks in memory at a time."""
+    pending: deque[tuple[Block, Future[Result]]] = deque()
+    for block in corpus.blocks(piece):
         pending.append((block, pool.submit(task, block)))
         if len(pending) > workers + 1:
-            done, future = pending.popleft()
-            yield done, future.result()
+            yield _finished(corpus, pending, bar)
     while pending:
-        done, future = pending.popleft()
-        yield done, future.result()
+        yield _finished(corpus, pending, bar)
+
+
+def _finished(
+    corpus: Corpus, pending: "deque[tuple[Block, Future[Result]]]", bar: Advance
+) -> Result:
+    block, future = pending.popleft()
+    result = future.result()
+    bar.advance(block.size * corpus.unit_scale)
+    return result

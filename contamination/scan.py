@@ -4,15 +4,19 @@ One pass over the bytes: words, rolling seeds, filter, bucket. The same pass cou
 in one document of eight, chosen by content, for `contamination.surprisal`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from contamination.corpus import TokenBatch
 from contamination.index import RUN_WORDS, Index, filter_mask, roll_seeds
 from contamination.jit import kernel
 from contamination.surprisal import Vocabulary, word_number
+from contamination.token_words import as_kernel_argument, words_of_tokens
 from contamination.words import words_of_document
 
 HIT = np.dtype(
@@ -24,7 +28,7 @@ HIT = np.dtype(
         ("end", np.int64),  # one past the last byte
     ]
 )
-_SAMPLE_ONE_IN = np.uint64(8)
+SAMPLE_ONE_IN = np.uint64(8)
 
 
 @dataclass(frozen=True)
@@ -48,20 +52,50 @@ def scan(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], index: Index, vocabulary: Vocabulary
 ) -> ScanResult:
     """Scans documents ``data[offsets[d]:offsets[d + 1]]``; document numbers count from 0."""
-    longest = int(np.diff(offsets).max(initial=0))
-    scratch = np.empty((4, longest // 2 + 2), np.uint64)
-    capacity = max(1024, len(data) // 64)
+    scratch = _scratch(int(np.diff(offsets).max(initial=0)))
+    return _until_it_fits(
+        lambda counts, hits: _scan(
+            data, offsets, index.tables, (vocabulary.words, vocabulary.table, counts), scratch, hits
+        ),
+        vocabulary,
+        len(data),
+    )
+
+
+def scan_tokens(batch: TokenBatch, index: Index, vocabulary: Vocabulary) -> ScanResult:
+    """Scans documents of tokens; finds what `scan` finds in their bytes."""
+    longest = int(batch.sizes.max(initial=0))
+    scratch = _scratch(longest)
+    buffer = np.empty(longest + 1, np.uint8)
+    return _until_it_fits(
+        lambda counts, hits: _scan_tokens(
+            (batch.tokens, batch.starts, batch.stops, as_kernel_argument(batch.table), buffer),
+            index.tables,
+            (vocabulary.words, vocabulary.table, counts),
+            scratch,
+            hits,
+        ),
+        vocabulary,
+        int(batch.sizes.sum()),
+    )
+
+
+def _scratch(longest: int) -> tuple[NDArray[Any], ...]:
+    """Room for the words of a document of so many bytes: hashes, starts, ends, seeds."""
+    room = np.empty((4, longest // 2 + 2), np.uint64)
+    return room[0], room[1].view(np.int64), room[2].view(np.int64), room[3]
+
+
+def _until_it_fits(
+    kernel_of: Callable[[NDArray[np.int64], NDArray[np.void]], tuple[int, int, int]],
+    vocabulary: Vocabulary,
+    num_bytes: int,
+) -> ScanResult:
+    capacity = max(1024, num_bytes // 64)
     while True:
         hits = np.empty(capacity, HIT)
         counts = np.zeros(len(vocabulary.words), np.int64)
-        found, words, sampled = _scan(
-            data,
-            offsets,
-            index.tables,
-            (vocabulary.words, vocabulary.table, counts),
-            (scratch[0], scratch[1].view(np.int64), scratch[2].view(np.int64), scratch[3]),
-            hits,
-        )
+        found, words, sampled = kernel_of(counts, hits)
         if found <= capacity:
             return ScanResult(hits[:found].copy(), counts, sampled, words)
         capacity = found
@@ -69,31 +103,55 @@ def scan(
 
 @kernel
 def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
-    hashes, start, end, seeds = scratch
+    hashes, start, end, _ = scratch
     found, total, sampled = 0, 0, 0
     for document in range(len(offsets) - 1):
         first = offsets[document]
         count = words_of_document(data, first, offsets[document + 1], False, hashes, start, end)
         total += count
-        if count < RUN_WORDS:
-            continue
-        if ((hashes[0] * np.uint64(3)) ^ hashes[count - 1]) % _SAMPLE_ONE_IN == np.uint64(0):
-            sampled += count
-            _count(hashes, count, vocabulary)
-        roll_seeds(hashes, count, RUN_WORDS, seeds)
-        for k in range(RUN_WORDS - 1, count):
-            seed = lookup(seeds[k], tables)
-            if seed >= 0:
-                if found < len(hits):
-                    word = k - RUN_WORDS + 1
-                    hit = hits[found]
-                    hit.document = document
-                    hit.word = word
-                    hit.seed = seed
-                    hit.start = start[word] - first
-                    hit.end = end[k] - first
-                found += 1
+        found, took = _look(document, first, count, tables, vocabulary, scratch, hits, found)
+        sampled += took
     return found, total, sampled
+
+
+@kernel
+def _scan_tokens(batch, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
+    tokens, starts, stops, table, buffer = batch
+    hashes, start, end, _ = scratch
+    found, total, sampled = 0, 0, 0
+    for document in range(len(starts)):
+        first, stop = starts[document], stops[document]
+        count = words_of_tokens(tokens, first, stop, table, buffer, hashes, start, end)
+        total += count
+        found, took = _look(document, 0, count, tables, vocabulary, scratch, hits, found)
+        sampled += took
+    return found, total, sampled
+
+
+@kernel
+def _look(document, first, count, tables, vocabulary, scratch, hits, found):  # type: ignore[no-untyped-def]
+    """Looks up the seeds of a document's words; returns hits so far, and words if it is sampled."""
+    hashes, start, end, seeds = scratch
+    sampled = 0
+    if count < RUN_WORDS:
+        return found, sampled
+    if ((hashes[0] * np.uint64(3)) ^ hashes[count - 1]) % SAMPLE_ONE_IN == np.uint64(0):
+        sampled = count
+        _count(hashes, count, vocabulary)
+    roll_seeds(hashes, count, RUN_WORDS, seeds)
+    for k in range(RUN_WORDS - 1, count):
+        seed = lookup(seeds[k], tables)
+        if seed >= 0:
+            if found < len(hits):
+                word = k - RUN_WORDS + 1
+                hit = hits[found]
+                hit.document = document
+                hit.word = word
+                hit.seed = seed
+                hit.start = start[word] - first
+                hit.end = end[k] - first
+            found += 1
+    return found, sampled
 
 
 @njit(inline="always")

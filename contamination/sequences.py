@@ -97,7 +97,7 @@ def _decoys(words, numeric, bounds, benchmark):  # type: ignore[no-untyped-def]
     state = np.uint64(0)
     for item in range(len(bounds)):
         if benchmark[item] != benchmark[first]:
-            first = item
+            first, state = item, np.uint64(0)  # its decoys must not depend on other benchmarks
         last = np.searchsorted(benchmark, benchmark[item], side="right")
         for field in range(3):
             at, stop = bounds[item, field], bounds[item, field + 1]

@@ -69,6 +69,9 @@ class TextCorpus:
             return _batch(column)
         return self._decode_lines(block)
 
+    def packed(self, block: Block) -> None:
+        """Text has no tokens."""
+
     def documents(self, piece: Piece, wanted: Sequence[int]) -> Iterator[tuple[int, Document]]:
         """Whole rows, for the few documents that something was found in."""
         remaining = list(wanted)

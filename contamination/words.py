@@ -16,6 +16,7 @@ Any change to what a text hashes to must raise ``RECIPE_VERSION``: indexes, cach
 `RECIPE_HASH` and are refused when it differs.
 """
 
+from enum import Enum
 from typing import NamedTuple
 
 import blake3
@@ -33,20 +34,21 @@ _BREAK, _VANISH, _C2, _C3, _E2, _OTHER, _TAG, _ENTITY, _CJK, _EF, _ACCENT, _F0, 
 # What `_rare` found at a position.
 _ENDS_WORD, _NOTHING, _LETTER, _WHOLE_WORD = range(4)
 
-_POLYNOMIAL = np.uint64(0x100000001B3)
+POLYNOMIAL = np.uint64(0x100000001B3)
 _MIX_1 = np.uint64(0x9E3779B97F4A7C15)
 _MIX_2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
 
 
-def _polynomial(word: bytes) -> np.uint64:
+def polynomial(word: bytes) -> int:
+    """The hash of lower-cased word bytes, before `end_word`."""
     value = 0
     for byte in word:
-        value = (value * int(_POLYNOMIAL) + byte) % (1 << 64)
-    return np.uint64(value)
+        value = (value * int(POLYNOMIAL) + byte) % (1 << 64)
+    return value
 
 
-_LABEL_1, _LABEL_2 = _polynomial(b"question"), _polynomial(b"answer")
+_LABEL_1, _LABEL_2 = np.uint64(polynomial(b"question")), np.uint64(polynomial(b"answer"))
 
 
 def _byte_classes() -> NDArray[np.uint8]:
@@ -82,6 +84,23 @@ _LATIN_1 = _latin_1_letters()
 RECIPE_HASH = blake3.blake3(
     b"tally words %d " % RECIPE_VERSION + _CLASSES.tobytes() + _LATIN_1.tobytes()
 ).hexdigest()[:16]
+
+
+class ByteKind(Enum):
+    """What a byte does to the word that is being read."""
+
+    LETTER = "a letter or digit"
+    BREAK = "ends it"
+    COLON = "ends it, and makes a label of it"
+    NOTHING = "vanishes"
+    OTHER = "begins something longer"
+
+
+def byte_kinds(data: bytes) -> list[ByteKind]:
+    """The kind of each byte, as the automaton below takes it."""
+    special = {_BREAK: ByteKind.BREAK, _COLON: ByteKind.COLON, _VANISH: ByteKind.NOTHING}
+    classes = _CLASSES[np.frombuffer(data, np.uint8)].tolist()
+    return [ByteKind.LETTER if c >= 16 else special.get(c, ByteKind.OTHER) for c in classes]
 
 
 class Words(NamedTuple):
@@ -152,14 +171,39 @@ def _fill(data, offsets, keep_single_letters, hashes, start, end, document_offse
 
 @kernel
 def words_of_document(data, first, stop, keep_single_letters, hashes, start, end):  # type: ignore[no-untyped-def]
-    """Writes the words of ``data[first:stop]`` and returns how many; the kernels' entry.
+    """Writes the words of ``data[first:stop]`` and returns how many; the kernels' entry."""
+    first, stop = np.uint64(first), np.uint64(stop)
+    count, value, length, word_start = words_from(
+        data, first, stop, keep_single_letters, (_ZERO, _ZERO, first), hashes, start, end
+    )
+    if length > _ZERO and (keep_single_letters or length > _ONE or value < np.uint64(58)):
+        hashes[count], start[count], end[count] = end_word(value, length), word_start, stop
+        count += _ONE
+    return np.int64(count)
+
+
+@kernel
+def words_from(data, i, stop, keep_single_letters, word, hashes, start, end):  # type: ignore[no-untyped-def]
+    """Writes the words that end in ``data[i:stop]``.
 
     Every index is unsigned: numba turns mixed signs into floats, and the check for a negative index
     costs a quarter of the speed.
+
+    Args:
+        data: bytes.
+        i: where to begin.
+        stop: where to end.
+        keep_single_letters: whether "a" and "I" are words.
+        word: (hash, length, first byte) of a word that has begun before `i`.
+        hashes: of the words.
+        start: their first bytes.
+        end: one past their last.
+
+    Returns:
+        How many words, and the word that has not ended, as it came.
     """
-    count, value, length = _ZERO, _ZERO, _ZERO
-    i, stop = np.uint64(first), np.uint64(stop)
-    word_start = i
+    count = _ZERO
+    value, length, word_start = word
     while i < stop:
         kind = _CLASSES[data[i]]
         if kind >= 16:
@@ -167,7 +211,7 @@ def words_of_document(data, first, stop, keep_single_letters, hashes, start, end
                 word_start = i
             run_start = i
             while True:  # the loop that most bytes go through
-                value = value * _POLYNOMIAL + np.uint64(kind)
+                value = value * POLYNOMIAL + np.uint64(kind)
                 i += _ONE
                 if i >= stop:
                     break
@@ -179,7 +223,7 @@ def words_of_document(data, first, stop, keep_single_letters, hashes, start, end
                 break
         here = i
         if kind in (_BREAK, _COLON):
-            if kind == _COLON and value in (_LABEL_1, _LABEL_2):
+            if kind == _COLON and is_label(value):
                 value, length = _ZERO, _ZERO
             action, letter = _ENDS_WORD, _ZERO
             i += _ONE
@@ -189,22 +233,35 @@ def words_of_document(data, first, stop, keep_single_letters, hashes, start, end
         if action == _LETTER:
             if length == _ZERO:
                 word_start = here
-            value = value * _POLYNOMIAL + letter
+            value = value * POLYNOMIAL + letter
             # A byte above ASCII counts double: a lone letter of another script is a word.
             length += _ONE if letter < np.uint64(128) else np.uint64(2)
         elif action != _NOTHING:
             if length > _ZERO:
                 if keep_single_letters or length > _ONE or value < np.uint64(58):
-                    hashes[count], start[count], end[count] = _mix(value + length), word_start, here
+                    hashes[count], start[count], end[count] = (
+                        end_word(value, length),
+                        word_start,
+                        here,
+                    )
                     count += _ONE
                 value, length = _ZERO, _ZERO
             if action == _WHOLE_WORD:
                 hashes[count], start[count], end[count] = _mix(letter), here, i
                 count += _ONE
-    if length > _ZERO and (keep_single_letters or length > _ONE or value < np.uint64(58)):
-        hashes[count], start[count], end[count] = _mix(value + length), word_start, stop
-        count += _ONE
-    return np.int64(count)
+    return count, value, length, word_start
+
+
+@njit(inline="always")
+def is_label(value):  # type: ignore[no-untyped-def]
+    """Whether a word before a colon labels a part of an item: question, answer."""
+    return value in (_LABEL_1, _LABEL_2)
+
+
+@njit(inline="always")
+def end_word(value, length):  # type: ignore[no-untyped-def]
+    """The hash of a whole word."""
+    return _mix(value + length)
 
 
 @njit(inline="always")
@@ -286,7 +343,7 @@ def _half_and_full_width(second, third):  # type: ignore[no-untyped-def]
 def _character(data, i, width):  # type: ignore[no-untyped-def]
     value = _ZERO
     for k in range(width):
-        value = value * _POLYNOMIAL + np.uint64(data[i + np.uint64(k)])
+        value = value * POLYNOMIAL + np.uint64(data[i + np.uint64(k)])
     return value + width
 
 

@@ -154,13 +154,14 @@ def test_workers_blocks_and_resuming_do_not_change_a_byte(
     for number in range(3):
         bench.jsonl(f"texts/{number}.jsonl")
         (folder / f"{number}.jsonl").open("a").write(json.dumps({"text": f"last {number}"}))
-    first = write_reports(bench.audit(folder), bench.path / "a", "texts", 1.0)
+    first = write_reports(bench.audit(folder), bench.path / "a", "texts", 1.0).paths
     again = bench.audit(folder, workers=2, work="other")
-    second = write_reports(again, bench.path / "b", "texts", 2.0)
-    next(iter((bench.path / "other").glob("*.npz"))).unlink()
+    second = write_reports(again, bench.path / "b", "texts", 2.0).paths
+    next(iter((bench.path / "other").rglob("*.npz"))).unlink()
     resumed = bench.audit(folder, workers=2, work="other")
-    assert 0 < resumed.scanned_bytes < again.scanned_bytes
-    third = write_reports(resumed, bench.path / "c", "texts", 3.0)
+    assert 0 < resumed.scanned.text_bytes < again.scanned.text_bytes
+    assert resumed.scanned.pieces_reused == 2
+    third = write_reports(resumed, bench.path / "c", "texts", 3.0).paths
     for one, two, three in zip(first, second, third, strict=True):
         assert one.read_bytes() == two.read_bytes() == three.read_bytes(), one.name
 
