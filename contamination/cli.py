@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,6 @@ from configs.audit import SENSITIVITIES, Sensitivity
 from contamination.errors import AuditError
 
 if TYPE_CHECKING:
-    from contamination.audit import Audit
     from contamination.corpus import Corpus
     from contamination.exposure import RunHistory
 
@@ -36,7 +35,8 @@ def audit(
         typer.Option(
             "--benchmarks",
             "-b",
-            help="olmo:NAME, olmo:all, or NAME=FILE?question=COLUMN&answer=COLUMN. Repeatable.",
+            help="olmo:NAME, olmo:all, hub:NAME, lm-eval:TASK, samples:FILE, or "
+            "NAME=FILE?question=COLUMN&answer=COLUMN. Repeatable.",
         ),
     ],
     output: Annotated[
@@ -48,6 +48,17 @@ def audit(
     step: Annotated[
         int | None, typer.Option("--step", help="Count steps before this one; default: all made.")
     ] = None,
+    samples: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--samples",
+            help="Split these scores into clean and dirty items: RUN/eval, or lm-eval's samples. "
+            "Repeatable.",
+        ),
+    ] = None,
+    hashes_only: Annotated[
+        bool, typer.Option("--hashes-only", help="Quote no text in audit.html, only hashes.")
+    ] = False,
     sensitivity: Annotated[
         Sensitivity, typer.Option(help="Fewer false findings, balanced, or fewer misses.")
     ] = "default",
@@ -62,6 +73,7 @@ def audit(
     from contamination.audit import run_audit
     from contamination.benchmarks import load_benchmarks
     from contamination.corpus import open_corpus
+    from contamination.samples import load_samples
     from contamination.write import write_reports
     from shards.cache import cache_directory
     from shards.remote import is_remote
@@ -72,6 +84,7 @@ def audit(
     with console.status("reading benchmarks (olmo: sets are fetched at first use, 86 MB)"):
         sets = load_benchmarks(benchmarks)
     history = _history(corpus, run, step)
+    tasks = load_samples(samples or [], sets)
     name = Path(data).name
     beside = Path() if is_remote(data) else Path(data).parent
     folder = output or beside / f"{name}.audit"
@@ -91,8 +104,10 @@ def audit(
         workers,
         history,
     )
-    paths = write_reports(result, folder, name, time.perf_counter() - start)
-    _print_table(result)
+    elapsed_s = time.perf_counter() - start
+    facts, paths = write_reports(result, folder, name, elapsed_s, tasks, hashes_only)
+    _print_table(facts)
+    _print_scores(facts["scores"])
     for path in paths:
         console.print(str(path))
 
@@ -109,13 +124,24 @@ def _history(corpus: "Corpus", run: Path | None, step: int | None) -> "RunHistor
     return RunHistory(run, step, corpus.digest)
 
 
-def _print_table(result: "Audit") -> None:
+def _print_scores(scores: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from configs.terminal import console
-    from contamination.report import summary
+    from contamination.score_tables import HEAD, main_rows
 
-    facts = summary(result)
+    if scores:
+        table = Table(*HEAD, show_edge=False)
+        for row in main_rows(scores, intervals=False):
+            table.add_row(*row)
+        console.print(table)
+
+
+def _print_table(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from configs.terminal import console
+
     columns = ["benchmark", "items", "found", "documents", "shared source", "decoys", "too short"]
     columns += ["trained on", "exposures"] if facts["run"] else []
     table = Table(show_edge=False)

@@ -48,6 +48,7 @@ class RunHistory:
         if step is not None and not 0 <= step <= done:
             raise AuditError(f"{run}: --step {step}, but the run has made {done} steps")
         self.steps = done if step is None else step
+        self.tokens = self._plan.tokens_before(self.steps)
         self.plan_id = self._plan.plan_id
         self._sources = {
             (source.source, source.split): number

@@ -1,22 +1,22 @@
 """audit.html: one self-contained page, safe with hostile documents.
 
-Every text that comes from outside goes through `_escape`; the only script is allowed by its hash,
+Every text that comes from outside goes through `escape`; the only script is allowed by its hash,
 so even markup that slipped through could not run. Findings at one place are one card, best item
 first.
 """
 
 import base64
 import hashlib
-import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.pages import clean
 from contamination.evidence import Segment
 from contamination.findings import Finding
-from contamination.report import percent, recall
+from contamination.found import item_hash
+from contamination.markdown import percent, recall
+from contamination.page_tables import escape, score_section, trained_section
 from contamination.rules import CLASSES
 
 MAX_CARDS = 500
@@ -33,41 +33,42 @@ _CLASS_MEANING = {
 }
 
 
-def page(facts: dict[str, Any], findings: Sequence[Finding], title: str) -> str:
+def page(
+    facts: dict[str, Any], findings: Sequence[Finding], title: str, hashes_only: bool = False
+) -> str:
     """The page.
 
     Args:
         facts: the content of audit.json.
         findings: all findings.
         title: what was audited, as the user named it.
+        hashes_only: show hashes of items in place of extracts.
     """
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "script": script,
         "script_hash": f"sha256-{digest}",
-        "title": _escape(title),
+        "title": escape(title),
         "verdict": _verdict(facts),
         "about": _about(facts, title),
         "tiles": "".join(_tile(number, label) for number, label in _numbers(facts)),
         "checked": _checked(facts),
         "found": _found(facts),
-        "limits": _list(_escape(limit) for limit in facts["limits"]),
+        "limits": _list(escape(limit) for limit in facts["limits"]),
         "table": _table(facts),
         "legend": " ".join(
             f'<span><b class="class {name}">{name}</b> {_CLASS_MEANING[name]}</span>'
             for name in CLASSES
         ),
         "unauditable": _unauditable(facts["unauditable"]),
-        "findings": _findings(findings),
+        "trained": trained_section(facts),
+        "scores": score_section(facts["scores"]),
+        "findings": _findings(findings, hashes_only),
         "method": _method(facts),
     }
     template = (_HERE / "page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-
-
-def _escape(text: object) -> str:
-    return html.escape(clean(str(text)), quote=True)
 
 
 def _verdict(facts: dict[str, Any]) -> str:
@@ -81,7 +82,7 @@ def _verdict(facts: dict[str, Any]) -> str:
 def _about(facts: dict[str, Any], title: str) -> str:
     corpus = facts["corpus"]
     return (
-        f"{_escape(title)} · {corpus['kind']} <code>{_escape(corpus['digest'][:16])}</code> · "
+        f"{escape(title)} · {corpus['kind']} <code>{escape(corpus['digest'][:16])}</code> · "
         f"{corpus['documents']:,} documents · {corpus['words']:,} words"
     )
 
@@ -93,6 +94,7 @@ def _numbers(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if facts["run"]:
         yield f"{totals['exposures']:,}", f"times trained on, to step {facts['run']['steps']:,}"
         yield f"{totals['dirty_items_never_trained_on']:,}", "items present, never trained on"
+        yield f"{totals['share_of_tokens']:.2g}", "of the run's tokens are such text"
     yield f"≥ {sum(b['decoy_places'] for b in sets):,}", "places that are chance (decoys)"
     yield f"{recall(sets, 'verbatim'):.0%}", "of planted items found verbatim"
     yield f"{sum(b['unauditable_items'] for b in sets):,}", "items too short to audit"
@@ -103,7 +105,7 @@ def _tile(number: str, label: str) -> str:
 
 
 def _checked(facts: dict[str, Any]) -> str:
-    names = ", ".join(_escape(b["name"]) for b in facts["benchmarks"])
+    names = ", ".join(escape(b["name"]) for b in facts["benchmarks"])
     return (
         f"<p>Every document, word by word, against {facts['totals']['items']:,} items of "
         f"{len(facts['benchmarks'])} benchmarks: {names}.</p>"
@@ -134,10 +136,10 @@ def _table_row(benchmark: dict[str, Any], run: bool) -> str:
     numbers = [benchmark["items_by_class"][name] for name in CLASSES]
     numbers += [benchmark["decoy_places"], benchmark["unauditable_items"]]
     cells = [
-        f"<td>{_escape(benchmark['name'])} <span class='note'>{_escape(benchmark['split'])}</span>",
+        f"<td>{escape(benchmark['name'])} <span class='note'>{escape(benchmark['split'])}</span>",
         f"<td>{benchmark['items']:,}",
         f"<td><b>{found:,}</b>" if found else _count(0),
-        f"<td>{_escape(percent(benchmark))}" if found else '<td class="zero">–',
+        f"<td>{escape(percent(benchmark))}" if found else '<td class="zero">–',
         _count(benchmark["dirty_documents"]),
         *(_count(number) for number in numbers),
         f"<td>{recall([benchmark], 'verbatim'):.0%}",
@@ -154,7 +156,7 @@ def _count(number: int) -> str:
 
 def _unauditable(ids: dict[str, list[str]]) -> str:
     lines = [
-        f"<dt>{_escape(name)}</dt><dd>{_escape(', '.join(some))}</dd>"
+        f"<dt>{escape(name)}</dt><dd>{escape(', '.join(some))}</dd>"
         for name, some in ids.items()
         if some
     ]
@@ -167,7 +169,7 @@ def _unauditable(ids: dict[str, list[str]]) -> str:
     )
 
 
-def _findings(findings: Sequence[Finding]) -> str:
+def _findings(findings: Sequence[Finding], hashes_only: bool) -> str:
     groups = _places(findings)
     if not groups:
         return "<p>No place of the data shares enough with any item.</p>"
@@ -179,7 +181,11 @@ def _findings(findings: Sequence[Finding]) -> str:
             f'<p class="note">The {len(shown):,} strongest of {len(groups):,} places; '
             "matches.parquet has all.</p>"
         )
-    return note + _filters([group[0] for group in shown]) + "".join(map(_card, shown))
+    return (
+        note
+        + _filters([group[0] for group in shown])
+        + "".join(_card(group, _hashes if hashes_only else _sides) for group in shown)
+    )
 
 
 def _places(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -207,26 +213,40 @@ def _filters(shown: Sequence[Finding]) -> str:
 
 
 def _option(value: str) -> str:
-    return f'<option value="{_escape(value)}">{_escape(value)}</option>'
+    return f'<option value="{escape(value)}">{escape(value)}</option>'
 
 
-def _card(group: Sequence[Finding]) -> str:
-    best = group[0]
+def _sides(best: Finding) -> str:
+    """Both texts side by side, the matched words marked."""
     fields = "".join(
         f'<p class="text" dir="auto"><em>{name}</em>{_marked(segments)}</p>'
         for name, segments in best.evidence.item_extract.items()
     )
-    twins = ", ".join(f"{_escape(f.benchmark)} {_escape(f.item.id)}" for f in group[1:6])
+    return (
+        '<div class="sides"><div><h3>In the data</h3><p class="text" dir="auto">'
+        f"{_marked(best.evidence.document_extract)}</p></div>"
+        f"<div><h3>In the benchmark</h3>{fields}</div></div>"
+    )
+
+
+def _hashes(best: Finding) -> str:
+    """Which item, and where in the document, without a word of either."""
+    return (
+        f"<p>Item <code>{item_hash(best.item)}</code>, bytes {best.start:,} to {best.end:,} of the "
+        "document. Extracts were left out of this report.</p>"
+    )
+
+
+def _card(group: Sequence[Finding], texts: Callable[[Finding], str]) -> str:
+    best = group[0]
+    twins = ", ".join(f"{escape(f.benchmark)} {escape(f.item.id)}" for f in group[1:6])
     more = f'<p class="twins">The same words are also in: {twins}</p>' if twins else ""
     return (
-        f'<article data-benchmark="{_escape(best.benchmark)}" data-class="{best.class_}" '
-        f'data-source="{_escape(best.document.source)}"><header>'
+        f'<article data-benchmark="{escape(best.benchmark)}" data-class="{best.class_}" '
+        f'data-source="{escape(best.document.source)}"><header>'
         f'<span class="class {best.class_}">{best.class_}</span>'
-        f'<span class="item">{_escape(best.benchmark)} · {_escape(best.item.id)}</span>'
-        f'<span class="facts">{_strength(best)}</span></header><div class="sides">'
-        f'<div><h3>In the data</h3><p class="text" dir="auto">'
-        f"{_marked(best.evidence.document_extract)}</p></div>"
-        f"<div><h3>In the benchmark</h3>{fields}</div></div>{more}"
+        f'<span class="item">{escape(best.benchmark)} · {escape(best.item.id)}</span>'
+        f'<span class="facts">{_strength(best)}</span></header>{texts(best)}{more}'
         f"<footer>{_provenance(best)}</footer></article>"
     )
 
@@ -244,7 +264,7 @@ def _strength(finding: Finding) -> str:
 
 def _marked(segments: Iterable[Segment]) -> str:
     return "".join(
-        f"<mark>{_escape(segment.text)}</mark>" if segment.matched else _escape(segment.text)
+        f"<mark>{escape(segment.text)}</mark>" if segment.matched else escape(segment.text)
         for segment in segments
     )
 
@@ -252,13 +272,13 @@ def _marked(segments: Iterable[Segment]) -> str:
 def _provenance(finding: Finding) -> str:
     document, exposure = finding.document, finding.exposure
     place = f"{document.source}/{document.split}" if document.split else document.source
-    parts = [f"document <code>{_escape(document.doc_id)}</code>", _escape(place)]
+    parts = [f"document <code>{escape(document.doc_id)}</code>", escape(place)]
     if document.origin_row is not None and document.origin != document.source:
-        parts.append(f"{_escape(document.origin)} row {document.origin_row + 1:,}")
+        parts.append(f"{escape(document.origin)} row {document.origin_row + 1:,}")
     if document.url:
         parts.append(_link(document.url))
     if finding.token_start is not None and finding.token_end is not None:
-        shard = _escape(document.shard)
+        shard = escape(document.shard)
         parts.append(f"{shard} tokens {finding.token_start:,}–{finding.token_end:,} of the stream")
     if exposure is not None and exposure.times + exposure.partial_times:
         times = f"trained on {exposure.times:,} {'time' if exposure.times == 1 else 'times'}"
@@ -271,8 +291,8 @@ def _provenance(finding: Finding) -> str:
 
 def _link(url: str) -> str:
     if not re.match(r"https?://", url):
-        return _escape(url)
-    return f'<a href="{_escape(url)}" rel="noreferrer noopener">{_escape(url[:90])}</a>'
+        return escape(url)
+    return f'<a href="{escape(url)}" rel="noreferrer noopener">{escape(url[:90])}</a>'
 
 
 def _method(facts: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""The audit's files: audit.json, matches.parquet, audit.md. Clock times go elsewhere (the log).
+"""The audit's files: audit.json, matches.parquet. Clock times go elsewhere (the log).
 
 Equal content, thresholds and benchmarks give equal bytes, whatever the workers.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +11,26 @@ import polars as pl
 
 from contamination.audit import Audit
 from contamination.findings import Finding
+from contamination.found import (
+    ItemFacts,
+    Key,
+    document_key,
+    exposure_totals,
+    found_items,
+    item_hash,
+    item_rows,
+)
 from contamination.index import RUN_WORDS
-from contamination.rules import CLASSES, DIRTY
+from contamination.rules import CLASSES
+from contamination.samples import TaskSamples
+from contamination.scores import score_split
 from contamination.words import RECIPE_HASH, RECIPE_VERSION
 
 SCHEMA_VERSION = 1
+"""Raised whenever a reader of an older audit.json would misread a newer one."""
 LIMITS = (
-    "Paraphrases, translations and items whose words were mostly replaced are not found.",
+    "Paraphrases are not covered: a question told in other words, translated, or with most of its "
+    "words replaced is not found.",
     "Items whose question and answer carry too few bits cannot be told from chance; they are "
     "listed as unauditable, never counted as clean.",
     "Halves of an item in two documents are judged apart.",
@@ -26,8 +39,14 @@ LIMITS = (
 )
 
 
-def summary(audit: Audit) -> dict[str, Any]:
-    """The content of audit.json."""
+def summary(audit: Audit, samples: Sequence[TaskSamples] = ()) -> dict[str, Any]:
+    """The content of audit.json.
+
+    Args:
+        audit: the result.
+        samples: of benchmark scores that are to be split.
+    """
+    found, items = found_items(audit.findings), sum(len(b.items) for b in audit.benchmarks)
     return {
         "schema_version": SCHEMA_VERSION,
         "corpus": {
@@ -45,18 +64,28 @@ def summary(audit: Audit) -> dict[str, Any]:
             "index": audit.index.key,
             "thresholds": audit.rules.model_dump(),
         },
-        "run": audit.history and {"plan_id": audit.history.plan_id, "steps": audit.history.steps},
-        "totals": _totals(audit, audit.findings, sum(len(b.items) for b in audit.benchmarks)),
-        "benchmarks": [_benchmark(audit, number) for number in range(len(audit.benchmarks))],
+        "run": _run(audit),
+        "totals": _totals(audit, audit.findings, found, items),
+        "benchmarks": [_benchmark(audit, found, number) for number in range(len(audit.benchmarks))],
+        "items": item_rows(audit.findings, found),
+        "scores": score_split(samples, found, audit.unauditable),
         "unauditable": audit.unauditable,
         "limits": list(LIMITS),
     }
 
 
-def _benchmark(audit: Audit, number: int) -> dict[str, Any]:
+def _run(audit: Audit) -> dict[str, Any] | None:
+    history = audit.history
+    if history is None:
+        return None
+    return {"plan_id": history.plan_id, "steps": history.steps, "tokens": history.tokens}
+
+
+def _benchmark(audit: Audit, found: dict[Key, ItemFacts], number: int) -> dict[str, Any]:
     benchmark = audit.benchmarks[number]
     findings = [f for f in audit.findings if f.benchmark == benchmark.name]
-    totals = _totals(audit, findings, len(benchmark.items))
+    own = {key: facts for key, facts in found.items() if key.benchmark == benchmark.name}
+    totals = _totals(audit, findings, own, len(benchmark.items))
     decoys, places = audit.decoy_places[benchmark.name], totals["dirty_places"]
     rows = [row for row in audit.self_test if row.benchmark == benchmark.name]
     return {
@@ -72,51 +101,28 @@ def _benchmark(audit: Audit, number: int) -> dict[str, Any]:
     }
 
 
-def _totals(audit: Audit, findings: Sequence[Finding], items: int) -> dict[str, Any]:
-    best = _best_classes(findings)
+def _totals(
+    audit: Audit, findings: Sequence[Finding], found: dict[Key, ItemFacts], items: int
+) -> dict[str, Any]:
+    classes = Counter(facts.class_ for facts in found.values())
     dirty = [f for f in findings if f.dirty]
     totals: dict[str, Any] = {
         "items": items,
-        "dirty_items": sum(class_ in DIRTY for class_ in best.values()),
-        "dirty_documents": len({_document(f) for f in dirty}),
+        "dirty_items": sum(facts.dirty for facts in found.values()),
+        "dirty_documents": len({document_key(f) for f in dirty}),
         "dirty_places": len(dirty),
-        "items_by_class": {name: Counter(best.values())[name] for name in CLASSES},
+        "items_by_class": {name: classes[name] for name in CLASSES},
     }
     if audit.history is not None:
-        totals |= _exposure(dirty)
+        totals |= exposure_totals(findings, found.values(), audit.history)
     return totals
-
-
-def _best_classes(findings: Sequence[Finding]) -> dict[tuple[str, str], str]:
-    """The strongest class of each item that was found."""
-    classes = defaultdict(list)
-    for finding in findings:
-        classes[finding.benchmark, finding.item.id].append(finding.class_)
-    return {item: min(found, key=CLASSES.index) for item, found in classes.items()}
-
-
-def _document(finding: Finding) -> tuple[str, str, str]:
-    return finding.document.source, finding.document.split, finding.document.doc_id
-
-
-def _exposure(dirty: Sequence[Finding]) -> dict[str, Any]:
-    seen = [(f, f.exposure) for f in dirty if f.exposure is not None]
-    trained = {(f.benchmark, f.item.id) for f, e in seen if e.times + e.partial_times}
-    steps = [e.first_step for _, e in seen if e.first_step is not None]
-    present = {(f.benchmark, f.item.id) for f, _ in seen}
-    return {
-        "dirty_items_trained_on": len(trained),
-        "dirty_items_never_trained_on": len(present - trained),
-        "exposures": sum(e.times for _, e in seen),
-        "partial_exposures": sum(e.partial_times for _, e in seen),
-        "first_step": min(steps, default=None),
-    }
 
 
 _SPAN = pl.Struct({"start": pl.Int64, "end": pl.Int64})
 _MATCH_SCHEMA: dict[str, Any] = {
     "benchmark": pl.String,
     "item_id": pl.String,
+    "item_hash": pl.String,
     "class": pl.String,
     "dirty": pl.Boolean,
     "rank": pl.Int32,
@@ -163,6 +169,7 @@ def _match(finding: Finding) -> dict[str, Any]:
     return spans | {
         "benchmark": finding.benchmark,
         "item_id": finding.item.id,
+        "item_hash": item_hash(finding.item),
         "class": finding.class_,
         "dirty": finding.dirty,
         "rank": finding.rank,
@@ -189,69 +196,3 @@ def _match(finding: Finding) -> dict[str, Any]:
         "first_step": exposure and exposure.first_step,
         "last_step": exposure and exposure.last_step,
     }
-
-
-def recall(benchmarks: Sequence[dict[str, Any]], kind: str) -> float:
-    """Recall of the self-test over some benchmarks of audit.json, planted in one way."""
-    rows = [benchmark["self_test"][kind] for benchmark in benchmarks]
-    found, planted = (sum(int(row[key]) for row in rows) for key in ("found", "planted"))
-    return found / max(1, planted)
-
-
-def markdown(facts: dict[str, Any]) -> str:
-    """A paragraph and a table for a model card, from the content of audit.json."""
-    lines = [_paragraph(facts), "", *_table(facts), ""]
-    lines += ["Not covered:", "", *(f"- {limit}" for limit in facts["limits"])]
-    return "\n".join(lines) + "\n"
-
-
-def _paragraph(facts: dict[str, Any]) -> str:
-    corpus, totals, sets = facts["corpus"], facts["totals"], facts["benchmarks"]
-    too_short = sum(benchmark["unauditable_items"] for benchmark in sets)
-    chance = sum(benchmark["decoy_places"] for benchmark in sets)
-    text = (
-        f"The data ({_count(corpus['documents'], 'document')}, {corpus['words']:,} words, "
-        f"`{corpus['digest'][:12]}`) was compared with {_count(totals['items'], 'item')} of "
-        f"{_count(len(sets), 'benchmark')}. Found as question, answer or near copy: "
-        f"{_count(totals['dirty_items'], 'item')} ({percent(totals)}), in "
-        f"{_count(totals['dirty_documents'], 'document')}. As many decoys as items were looked for "
-        f"too and found in {_count(chance, 'place')}, so of the "
-        f"{_count(totals['dirty_places'], 'place')} at least that many are chance. "
-        f"Of items planted for a test, {recall(sets, 'verbatim'):.0%} were found verbatim and "
-        f"{recall(sets, '1 word in 10 replaced'):.0%} with one word in ten replaced. "
-        f"Too short to be audited: {_count(too_short, 'item')}."
-    )
-    if facts["run"]:
-        text += (
-            f" Up to step {facts['run']['steps']:,} the run trained on "
-            f"{_count(totals['dirty_items_trained_on'], 'item')} of those found "
-            f"({_count(totals['exposures'], 'exposure')}); present but never trained on: "
-            f"{_count(totals['dirty_items_never_trained_on'], 'item')}."
-        )
-    return text
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def percent(totals: dict[str, Any]) -> str:
-    """Share of the items that are dirty; a finding never rounds to nothing."""
-    share = totals["dirty_items"] / max(1, totals["items"])
-    return "<0.01%" if 0 < share < 0.0001 else f"{share:.2%}"
-
-
-def _table(facts: dict[str, Any]) -> list[str]:
-    run = facts["run"]
-    head = ["benchmark", "items", "found", "share", *CLASSES, "documents", "too short", "decoys"]
-    head += ["trained on", "exposures"] if run else []
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for benchmark in facts["benchmarks"]:
-        row = [f"{benchmark['name']} ({benchmark['split']})", benchmark["items"]]
-        row += [benchmark["dirty_items"], percent(benchmark)]
-        row += [benchmark["items_by_class"][name] for name in CLASSES]
-        row += [benchmark["dirty_documents"], benchmark["unauditable_items"]]
-        row += [benchmark["decoy_places"]]
-        row += [benchmark["dirty_items_trained_on"], benchmark["exposures"]] if run else []
-        rows.append([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row])
-    return ["| " + " | ".join(row) + " |" for row in rows]

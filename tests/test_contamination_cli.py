@@ -39,6 +39,19 @@ def test_an_audit_writes_its_files_and_names_them_last(files: tuple[Path, str]) 
     assert "| mine (items) | 1 | 1 | 100.00% | 1 |" in (folder / "audit.md").read_text()
 
 
+def test_scores_are_split_on_request(files: tuple[Path, str]) -> None:
+    text, spec = files
+    samples = text.with_name("mine.samples.jsonl")
+    samples.write_text(json.dumps({"doc": {"prompt": QUESTION}, "metrics": ["acc"], "acc": 1}))
+    result = tally(text, "-b", spec, "--samples", samples, "--hashes-only")
+    assert result.returncode == 0, result.stderr
+    assert "not enough" in result.stdout
+    folder = text.with_name("text.jsonl.audit")
+    facts = json.loads((folder / "audit.json").read_text())
+    assert [(row["task"], row["dirty"]["n"]) for row in facts["scores"]] == [("mine", 1)]
+    assert "maple" not in (folder / "audit.html").read_text()
+
+
 def test_a_dry_run_writes_nothing(files: tuple[Path, str]) -> None:
     text, spec = files
     result = tally(text, "-b", spec, "--dry-run")
@@ -53,6 +66,7 @@ def test_mistakes_are_one_line_without_traceback(files: tuple[Path, str]) -> Non
         ((text.with_name("no"), "-b", spec), "no such file or directory"),
         ((text, "-b", spec, "--run", text), "audit the dataset, not text"),
         ((text, "-b", spec, "--step", 3), "name it with --run RUN"),
+        ((text, "-b", spec, "--samples", text.parent), "`tally eval RUN` writes RUN/eval"),
     ]:
         result = tally(*arguments)
         assert result.returncode == 2

@@ -1,15 +1,22 @@
 """audit.html with hostile content: nothing of it is markup, and nothing is loaded from outside."""
 
 import json
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+
+import polars as pl
+import pytest
 
 from configs.audit import SENSITIVITIES
 from contamination.audit import run_audit
 from contamination.corpus import open_corpus
 from contamination.items import Benchmark, Item
 from contamination.write import write_reports
+from shards.hashing import blake3_json
 
+CHROMIUM = shutil.which("chromium")
 QUESTION = (
     "Which <script>alert(1)</script> pigment {{script}} in the \u202eleaves of maple \x07 trees "
     "absorbs 'violet' & \"orange\" light <img src=x onerror=alert(2)> mostly during summer?"
@@ -32,16 +39,42 @@ class _Tags(HTMLParser):
         self.text += data
 
 
-def page_of(tmp_path: Path, rows: list[dict[str, str]]) -> str:
+class _Texts(HTMLParser):
+    """The text of every `<p class="text">`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "p":
+            self.inside = ("class", "text") in attrs
+            self.texts += [""] if self.inside else []
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "p"
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.texts[-1] += data
+
+
+def page_of(
+    tmp_path: Path,
+    rows: list[dict[str, str]],
+    question: str = QUESTION,
+    hashes_only: bool = False,
+) -> str:
     path = tmp_path / "<b>text&.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    items = (Item(f"{HOSTILE}id", QUESTION, HOSTILE), Item(f"tiny{HOSTILE}", "no?", ""))
+    items = (Item(f"{HOSTILE}id", question, HOSTILE), Item(f"tiny{HOSTILE}", "no?", ""))
     benchmark = Benchmark("x<y", "test", "made", items)
     result = run_audit(
         open_corpus(path), [benchmark], SENSITIVITIES["default"], tmp_path / "w", tmp_path / "c"
     )
-    paths = write_reports(result, tmp_path / "out", path.name, 1.0)
-    return paths[-1].read_text(encoding="utf-8")
+    written = write_reports(result, tmp_path / "out", path.name, 1.0, (), hashes_only)
+    return written.paths[-1].read_text(encoding="utf-8")
 
 
 def test_hostile_documents_stay_text(tmp_path: Path) -> None:
@@ -72,3 +105,52 @@ def test_a_clean_text_says_so(tmp_path: Path) -> None:
     text = page_of(tmp_path, [{"text": "Nothing of the kind is in this document at all."}])
     assert "None of 2 test items was found in this data." in text
     assert "<article" not in text
+
+
+def test_hashes_only_quotes_no_text(tmp_path: Path) -> None:
+    text = page_of(tmp_path, [{"text": f"Before it. {QUESTION} After it."}], hashes_only=True)
+    assert "<article" in text
+    for word in ("pigment", "maple", "orange", "Before it", "<mark>"):
+        assert word not in text
+    for name in ("audit.json", "audit.md"):
+        assert "maple" not in (tmp_path / "out" / name).read_text(encoding="utf-8")
+    row = pl.read_parquet(tmp_path / "out" / "matches.parquet").row(0, named=True)
+    assert row["item_hash"] in text
+    assert row["item_hash"] == blake3_json([QUESTION, HOSTILE, (), ""])[:32]
+
+
+def test_no_extract_is_long(tmp_path: Path) -> None:
+    long = " ".join(f"{word}{k}" for k in range(60) for word in ("river", "mill", "tower"))
+    parser = _Texts()
+    parser.feed(page_of(tmp_path, [{"text": f"{long} {QUESTION} {long}"}], QUESTION + long))
+    quoted = [text.removeprefix("question").removeprefix("answer") for text in parser.texts]
+    assert len(quoted) == 3
+    assert max(map(len, quoted)) <= 300
+    assert sum(map(len, quoted[1:])) <= 300
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="looks at the page in Chromium, which is not here")
+def test_a_browser_runs_the_filters_and_nothing_else(tmp_path: Path) -> None:
+    attack = f"{HOSTILE}<svg onload=\"document.title='hit'\">{QUESTION}<script>document.title='hit'"
+    rows = [{"text": attack, "source": "one"}, {"text": QUESTION, "source": "two"}]
+    page_of(tmp_path, rows)
+    dom = _dom(tmp_path / "out" / "audit.html", tmp_path)
+    assert "2 of 2 shown" in dom  # the page's own script ran
+    assert "<title>Contamination audit" in dom
+    parser = _Tags()
+    parser.feed(dom)
+    assert parser.tags.count("script") == 1
+    assert "svg" not in parser.tags
+    options = dom.partition('id="filter-source"')[2].partition("</select>")[0]
+    assert options.count("<option") == 3
+    for name in ("benchmark", "class", "source"):
+        assert f'id="filter-{name}"' in dom
+    assert "<mark>" in dom
+
+
+def _dom(page: Path, folder: Path) -> str:
+    assert CHROMIUM is not None
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command = [CHROMIUM, *flags, "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
+    result = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    return result.stdout
