@@ -5,6 +5,9 @@ reach the budget is cut to fit and still ends with EOS; what comes after it, of 
 left out.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 from tokenizers import Tokenizer
@@ -17,6 +20,30 @@ from shards.writer import Tokens
 _NOTHING = Dropped(documents=0, characters=0, tokens=0)
 
 
+class Cut(NamedTuple):
+    """What is left of the document in which the budget ends."""
+
+    tokens: int
+    """EOS included."""
+    characters: int
+    bytes: int
+    content_hash: str
+    """Of the text that is left; hexadecimal."""
+
+    def tokens_of(self, document: Tokens) -> Tokens:
+        """The tokens of the document that are left, and its EOS."""
+        return np.append(document[: self.tokens - 1], document[-1])
+
+    def row_of(self, row: pl.DataFrame) -> pl.DataFrame:
+        """The row of the document with the counts of what is left."""
+        return row.with_columns(
+            token_count=pl.lit(self.tokens, pl.Int64),
+            char_count=pl.lit(self.characters, pl.Int64),
+            byte_count=pl.lit(self.bytes, pl.Int64),
+            content_hash=pl.lit(bytes.fromhex(self.content_hash)),
+        )
+
+
 class Budget:
     """Takes batches of documents until the budget is reached.
 
@@ -27,18 +54,22 @@ class Budget:
     Attributes:
         dropped: what was left out: whole documents as `over_budget`, the rest of the cut one, which
             stays a document, as `cut`.
+        cut: what is left of the cut one, once it is known and where there is one.
     """
 
     def __init__(self, max_tokens: int, tokenizer: Tokenizer) -> None:
         self._left, self._max_tokens, self._tokenizer = max_tokens, max_tokens, tokenizer
         self.dropped = {"over_budget": _NOTHING, "cut": _NOTHING}
+        self.cut: Cut | None = None
 
-    def take(self, rows: pl.DataFrame, tokens: Tokens) -> tuple[pl.DataFrame, Tokens]:
-        """The part of a batch that is within the budget.
+    def take(
+        self, rows: pl.DataFrame, tokens_of: Callable[[int, int, int], Tokens]
+    ) -> pl.DataFrame:
+        """The part of a batch that is within the budget; its last row may be that of a cut one.
 
         Args:
-            rows: documents; `split`, and the columns of the index.
-            tokens: of all of them, one after the other.
+            rows: documents; `split`, the counts of the index, `content_hash`, `rank` and `start`.
+            tokens_of: gives the tokens of a document from its `rank`, `start` and `token_count`.
         """
         counts = rows["token_count"].to_numpy()
         train = np.where((rows["split"] == "train").to_numpy(), counts, 0)
@@ -48,16 +79,15 @@ class Budget:
         used = int(train[:stop].sum())
         cut = stop < len(rows) and used < self._left
         size = self._left - used if cut else 0
-        taken, end = rows[:stop], int(counts[:stop].sum())
-        out = tokens[:end]
+        taken = rows[:stop]
         if cut:
-            document = tokens[end : end + int(counts[stop])]
-            kept = np.append(document[: size - 1], document[-1])  # EOS
-            taken = pl.concat([taken, self._cut_row(rows[stop], document, kept)])
-            out = np.concatenate([out, kept])
+            row = rows[stop]
+            place = row.select("rank", "start", "token_count").row(0)
+            self.cut = self._cut(row, tokens_of(*place), size)
+            taken = pl.concat([taken, self.cut.row_of(row)])
         self._left -= used + size
         self._leave_out(rows[stop + cut :])
-        return taken, out
+        return taken
 
     def check(self, source: str) -> None:
         """Raise BuildError where the source has fewer training tokens than asked for."""
@@ -72,18 +102,14 @@ class Budget:
         sums = (len(rows), int(rows["char_count"].sum()), int(rows["token_count"].sum()))
         self.dropped["over_budget"] = _plus(self.dropped["over_budget"], *sums)
 
-    def _cut_row(self, row: pl.DataFrame, document: Tokens, kept: Tokens) -> pl.DataFrame:
-        """The row of the cut document, whose text ends with its last whole character."""
+    def _cut(self, row: pl.DataFrame, document: Tokens, size: int) -> Cut:
+        """What is left of a document; its text ends with the last whole character."""
+        kept = np.append(document[: size - 1], document[-1])  # EOS
         whole, part = (self._tokenizer.decode(ids[:-1].tolist()) for ids in (document, kept))
         text = _common_start(whole, part)
         lost = int(row["char_count"][0]) - len(text)
-        self.dropped["cut"] = _plus(self.dropped["cut"], 0, lost, len(document) - len(kept))
-        return row.with_columns(
-            token_count=pl.lit(len(kept), pl.Int64),
-            char_count=pl.lit(len(text), pl.Int64),
-            byte_count=pl.lit(len(text.encode("utf-8")), pl.Int64),
-            content_hash=pl.lit(content_hash(text)),
-        )
+        self.dropped["cut"] = _plus(self.dropped["cut"], 0, lost, len(document) - size)
+        return Cut(size, len(text), len(text.encode("utf-8")), content_hash(text).hex())
 
 
 def _common_start(left: str, right: str) -> str:

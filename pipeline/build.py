@@ -230,7 +230,7 @@ def _tokenizer_facts(plan: Plan, planner: Planner) -> TokenizerFacts:
 def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     source = planner.sources[name]
     extracted = plan.extract[name].facts() or {}
-    splits, over_budget = read_packed(plan.pack.directory / f"{name}.json")
+    splits, over_budget = read_packed(plan.layout.directory, plan.pack.directory, name)
     decontaminated = plan.decontaminate is not None
     stages = funnel.funnel(_sums(name, plan, planner), over_budget, decontaminated)
     funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))

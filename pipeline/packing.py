@@ -1,48 +1,56 @@
 """The last stage: the tokens of kept documents, in stored or shuffled order, into shards."""
 
 import json
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
-from numpy.typing import NDArray
 
 from configs.build import ShardsConfig, TokenizerConfig
-from pipeline.bpe import document_ends, load_tokenizer
-from pipeline.budget import Budget
-from pipeline.decisions import SPLITS
-from pipeline.documents import task_file
-from pipeline.errors import BuildError
-from pipeline.task_report import tracked
-from pipeline.tokenizing import tokens_file
+from pipeline.bpe import document_ends
+from pipeline.budget import Cut
+from pipeline.encoded import EncodedSource
+from pipeline.layout import ShardPlan, layout_file, read_layout
+from pipeline.task_report import report_share
 from shards.atomic import write_json_atomic
 from shards.index import SCORE
 from shards.manifest import Dropped, SplitFacts
 from shards.writer import SplitWriter, Tokens
 
 _BATCH_DOCUMENTS = 8192
-_BUCKET_TOKENS = 1 << 26
-_NAMES = {"characters": "char_count", "bytes": "byte_count", "tokens": "token_count"}
 
 Batch = tuple[pl.DataFrame, Tokens]
-"""Documents of both splits, columns as in the index and `split`; and their tokens."""
+"""Documents, columns as in the index; and their tokens."""
 
 
-class PackSource(PipelineStep):
-    """Packs one source a task: its splits' shards, and their facts in `<source>.json`.
+class PackTask(NamedTuple):
+    """What one task writes: every `step`-th shard of a source, from number `first` on."""
+
+    source: str
+    first: int
+    step: int
+
+    def plans(self, layout: Path) -> list[ShardPlan]:
+        """The shards, as the layout stage has them."""
+        return read_layout(layout_file(layout, self.source)).shards[self.first :: self.step]
+
+
+class PackShards(PipelineStep):
+    """Writes the shards of the dataset, and the facts of each in a file.
 
     Args:
-        ranks: for every source, in the order of the tasks, the encoding tasks that hold it.
+        tasks: what each task writes.
+        ranks: for every source the encoding tasks that hold it.
         encoded: the encoding stage's folder.
+        layout: what the layout stage decided.
         duplicates: what the deduplication stage decided.
         tokenizer: the tokenizer.json.
         config: what stands at the ends of documents.
-        shards: how large shards are, which sources are shuffled or have a budget.
+        shards: how large shards are, which sources are shuffled.
         dataset: directory that gets the shards.
         folder: where the facts are written.
     """
@@ -52,8 +60,10 @@ class PackSource(PipelineStep):
 
     def __init__(
         self,
+        tasks: list[PackTask],
         ranks: dict[str, range],
         encoded: Path,
+        layout: Path,
         duplicates: Path,
         tokenizer: Path,
         config: TokenizerConfig,
@@ -62,139 +72,84 @@ class PackSource(PipelineStep):
         folder: Path,
     ) -> None:
         super().__init__()
-        self.ranks, self.encoded, self.duplicates = ranks, encoded, duplicates
-        self.tokenizer, self.config, self.shards = tokenizer, config, shards
+        self.tasks, self.ranks, self.encoded = tasks, ranks, encoded
+        self.layout, self.duplicates, self.tokenizer = layout, duplicates, tokenizer
+        self.config, self.shards = config, shards
         self.dataset, self.folder = dataset, folder
 
     def run(
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
-        """Write the shards of source number `rank`; yields nothing."""
-        source = list(self.ranks)[rank]
-        ends = document_ends(self.tokenizer, self.config)
-        new_writer = partial(
-            SplitWriter,
-            directory=self.dataset,
-            source=source,
-            dtype=ends.dtype,
-            eos_id=ends.eos_id,
-            shard_tokens=self.shards.shard_tokens,
-        )
-        writers = {split: new_writer(split=split) for split in SPLITS}
-        budget = self._budget(source)
-        packed = self._batches(source, ends.dtype)
-        for rows, tokens in tracked(packed, self._tokens(source, ends.dtype), lambda b: len(b[1])):
-            _write(writers, *(budget.take(rows, tokens) if budget else (rows, tokens)))
-        if budget:
-            budget.check(source)
-        splits = {split: writer.close().model_dump() for split, writer in writers.items()}
-        dropped = {k: v.model_dump() for k, v in budget.dropped.items()} if budget else None
-        write_json_atomic(self.folder / f"{source}.json", {"splits": splits, "dropped": dropped})
+        """Write the shards of task `rank`; yields nothing."""
+        task = self.tasks[rank]
+        plans = task.plans(self.layout)
+        done, total = 0, sum(plan.tokens for plan in plans)
+        for plan in plans:
+            writer = self._writer(task.source, plan)
+            for rows, tokens in self._batches(task.source, plan):
+                writer.add_many(rows, tokens)
+                done += len(tokens)
+                report_share(done / total)
+            facts = writer.close()
+            assert [shard.tokens for shard in facts.shards] == [plan.tokens], plan
+            path = _facts_file(self.folder, task.source, plan)
+            write_json_atomic(path, facts.model_dump())
         yield from ()
 
-    def _tokens(self, source: str, dtype: np.dtype[Any]) -> int:
-        files = (tokens_file(self.encoded, rank) for rank in self.ranks[source])
-        return sum(file.stat().st_size for file in files) // dtype.itemsize
-
-    def _budget(self, source: str) -> Budget | None:
-        most = self.shards.max_tokens.get(source)
-        return None if most is None else Budget(most, load_tokenizer(self.tokenizer))
-
-    def _batches(self, source: str, dtype: np.dtype[Any]) -> Iterator[Batch]:
-        # One after the other where the order allows it: what is mapped counts as memory in use.
-        tasks = (EncodedTask(self.encoded, rank, dtype) for rank in self.ranks[source])
-        folded = _folded(self.duplicates, source)
-        seed = self.shards.shuffle_seeds.get(source)
-        batches = _in_order(tasks) if seed is None else _shuffled([*tasks], seed)
-        for rows, tokens in batches:
-            yield (
-                rows.join(folded, "doc_id", "left", maintain_order="left").with_columns(
-                    pl.col("duplicates").fill_null([]), scores=pl.lit([], pl.List(SCORE))
-                ),
-                tokens,
-            )
-
-
-class EncodedTask:
-    """What one task of the encoding stage wrote of the kept documents."""
-
-    def __init__(self, encoded: Path, rank: int, dtype: np.dtype[Any]) -> None:
-        self._rows, path = task_file(encoded, rank), tokens_file(encoded, rank)
-        size = path.stat().st_size // dtype.itemsize
-        self.tokens: Tokens = (
-            np.asarray(np.memmap(path, dtype, "r")) if size else np.empty(0, dtype)
+    def _writer(self, source: str, plan: ShardPlan) -> SplitWriter:
+        ends = document_ends(self.tokenizer, self.config)
+        return SplitWriter(
+            self.dataset,
+            source,
+            plan.split,
+            ends.dtype,
+            ends.eos_id,
+            self.shards.shard_tokens,
+            first_shard=plan.number,
         )
-        counted = self.rows(["tokens"])["token_count"].sum()
-        if counted != size:
-            raise BuildError(
-                f"{path}: {size} tokens, its rows count {counted}; the file is damaged: "
-                f"delete {encoded} and build again"
-            )
 
-    def rows(self, columns: list[str] | None = None) -> pl.DataFrame:
-        """Documents in stored order: columns as in the index, `split`, and `start` in the file."""
-        kept = pl.scan_parquet(self._rows).filter(pl.col("stage") == "pack").drop("stage")
-        chosen = kept if columns is None else kept.select(columns)
-        frame = chosen.rename({**_NAMES, "reason": "split"}, strict=False).collect()
-        return frame.with_columns(start=pl.col("token_count").cum_sum() - pl.col("token_count"))
-
-
-def _in_order(tasks: Iterable[EncodedTask]) -> Iterator[Batch]:
-    for task in tasks:
-        for rows in task.rows().iter_slices(_BATCH_DOCUMENTS):
-            first, last = rows["start"][0], rows["start"][-1] + rows["token_count"][-1]
-            yield rows.drop("start"), task.tokens[first:last]
+    def _batches(self, name: str, plan: ShardPlan) -> Iterator[Batch]:
+        dtype, seed = (
+            document_ends(self.tokenizer, self.config).dtype,
+            self.shards.shuffle_seeds.get(name),
+        )
+        source = EncodedSource(self.encoded, self.ranks[name], dtype, seed)
+        stored = source.between(plan.split, plan.first, plan.stop)
+        rows = _with_folded(stored, self.duplicates, name).drop("split", "row", "key")
+        tokens = source.tokens(rows, _BATCH_DOCUMENTS)
+        batches = zip(rows.drop("rank", "start").iter_slices(_BATCH_DOCUMENTS), tokens, strict=True)
+        last = (len(rows) - 1) // _BATCH_DOCUMENTS
+        for number, batch in enumerate(batches):
+            yield _shortened(*batch, plan.cut) if plan.cut and number == last else batch
 
 
-def _shuffled(tasks: list[EncodedTask], seed: int) -> Iterator[Batch]:
-    """All documents in the order of a keyed hash of their text.
-
-    One bucket of the hash's range is in memory at a time, each collected from all tasks.
-    """
-    total = sum(len(task.tokens) for task in tasks)
-    num_buckets = -(-total // _BUCKET_TOKENS)
-    for bucket in range(num_buckets):
-        parts = [_bucket(task, seed, bucket, num_buckets) for task in tasks]
-        rows = pl.concat([frame.with_columns(task=i) for i, frame in enumerate(parts)])
-        rows = rows.sort("key", "task", "start")
-        places = zip(rows["task"], rows["start"], rows["token_count"], strict=True)
-        tokens = [tasks[task].tokens[start : start + count] for task, start, count in places]
-        if tokens:
-            yield rows.drop("key", "task", "start"), np.concatenate(tokens)
+def _shortened(rows: pl.DataFrame, tokens: Tokens, cut: Cut) -> Batch:
+    """The batch with its last document cut to what the budget leaves of it."""
+    end = len(tokens) - int(rows["token_count"][-1])
+    kept = cut.tokens_of(tokens[end:])
+    return pl.concat([rows[:-1], cut.row_of(rows[-1])]), np.concatenate([tokens[:end], kept])
 
 
-def _bucket(task: EncodedTask, seed: int, bucket: int, num_buckets: int) -> pl.DataFrame:
-    rows = task.rows()
-    keys = shuffle_keys(rows["content_hash"].to_list(), seed)
-    width = np.uint64(2**64 // num_buckets + 1) if num_buckets > 1 else None
-    here = np.full(len(keys), True) if width is None else keys // width == bucket
-    return rows.with_columns(key=pl.Series(keys)).filter(pl.Series(here))
+def _with_folded(rows: pl.DataFrame, duplicates: Path, source: str) -> pl.DataFrame:
+    """Documents with the ids of those dropped for them; the decisions are read file by file."""
+    ids = rows.select(keeper="doc_id")
+    found = [
+        pl.scan_parquet(path)
+        .filter(pl.col("keeper_source") == source)
+        .select("keeper", "doc_id")
+        .collect()
+        .join(ids, on="keeper", how="semi", maintain_order="left")
+        for path in sorted(duplicates.glob("*.parquet"))
+    ]
+    groups = pl.concat(found).group_by("keeper", maintain_order=True)
+    folded = groups.agg(duplicates=pl.col("doc_id")).rename({"keeper": "doc_id"})
+    return rows.join(folded, "doc_id", "left", maintain_order="left").with_columns(
+        pl.col("duplicates").fill_null([]), scores=pl.lit([], pl.List(SCORE))
+    )
 
 
-def shuffle_keys(content_hashes: list[bytes], seed: int) -> NDArray[np.uint64]:
-    """The numbers that shuffled documents are sorted by: uint64 [num_documents]."""
-    halves = np.frombuffer(b"".join(content_hashes), "<u8").reshape(-1, 2)
-    keys = halves[:, 0] ^ np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
-    out: NDArray[np.uint64] = keys ^ (keys >> np.uint64(31))
-    return out
-
-
-def _write(writers: dict[str, SplitWriter], rows: pl.DataFrame, tokens: Tokens) -> None:
-    counts = rows["token_count"].to_numpy()
-    for split, writer in writers.items():
-        chosen = (rows["split"] == split).to_numpy()
-        if chosen.any():
-            part = tokens if chosen.all() else tokens[np.repeat(chosen, counts)]
-            writer.add_many(rows.filter(pl.Series(chosen)).drop("split"), part)
-
-
-def _folded(duplicates: Path, source: str) -> pl.DataFrame:
-    """`duplicates`: ids of the dropped documents, by the kept one of this source they repeat."""
-    rows = pl.scan_parquet(duplicates).filter(pl.col("keeper_source") == source)
-    groups = rows.group_by("keeper", maintain_order=True).agg(duplicates=pl.col("doc_id"))
-    return groups.select(doc_id="keeper", duplicates="duplicates").collect()
+def _facts_file(folder: Path, source: str, plan: ShardPlan) -> Path:
+    return folder / source / f"{plan.split}-{plan.number:05d}.json"
 
 
 class Packed(NamedTuple):
@@ -209,12 +164,21 @@ class Packed(NamedTuple):
     dropped: dict[str, Dropped] | None
 
 
-def read_packed(path: Path) -> Packed:
-    """What `PackSource` wrote about a source."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    splits = {name: SplitFacts.model_validate(facts) for name, facts in values["splits"].items()}
-    dropped = values["dropped"]
-    return Packed(
-        {name: facts for name, facts in splits.items() if facts.documents},
-        dropped and {name: Dropped.model_validate(facts) for name, facts in dropped.items()},
+def read_packed(layout: Path, folder: Path, source: str) -> Packed:
+    """What the layout stage and `PackShards` wrote about a source."""
+    shards, dropped = read_layout(layout_file(layout, source))
+    parts: dict[str, list[SplitFacts]] = {}
+    for plan in shards:
+        values = json.loads(_facts_file(folder, source, plan).read_text(encoding="utf-8"))
+        parts.setdefault(plan.split, []).append(SplitFacts.model_validate(values))
+    return Packed({split: _together(found) for split, found in parts.items()}, dropped)
+
+
+def _together(parts: list[SplitFacts]) -> SplitFacts:
+    return SplitFacts(
+        tokens=sum(part.tokens for part in parts),
+        documents=sum(part.documents for part in parts),
+        characters=sum(part.characters for part in parts),
+        bytes_utf8=sum(part.bytes_utf8 for part in parts),
+        shards=tuple(shard for part in parts for shard in part.shards),
     )

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,10 +29,12 @@ from pipeline import (
     docstrings,
     documents,
     download,
+    encoded,
     encoder_check,
     encoders,
     fast_forms,
     filters,
+    layout,
     packing,
     revisions,
     roundtrip,
@@ -93,6 +96,7 @@ class Plan(NamedTuple):
     tokenizer: Stage
     encoder: Stage
     encode: Stage
+    layout: Stage
     pack: Stage
 
     def stages(self) -> list[Stage]:
@@ -101,7 +105,7 @@ class Plan(NamedTuple):
             stage for name, stage in self.download.items() if self.extract[name].facts() is None
         ]
         between = [*self.find_duplicates.all(), *(self.decontaminate or ())]
-        last = [self.tokenizer, self.encoder, self.encode, self.pack]
+        last = [self.tokenizer, self.encoder, self.encode, self.layout, self.pack]
         return [*first, *self.extract.values(), *self.filter.values(), *between, *last]
 
 
@@ -144,9 +148,10 @@ class Planner:
         tokenizer = self._tokenizer(filtered, deduped, removed)
         encoder = self._encoder(filtered, tokenizer)
         encode = self._encode(filtered, deduped, removed, tokenizer, encoder)
-        pack = self._pack(encode, deduped, tokenizer)
+        laid_out = self._layout(encode, tokenizer)
+        pack = self._pack(encode, laid_out, deduped, tokenizer)
         first = (downloads, extract, filtered, found, deduped, clean)
-        return Plan(*first, tokenizer, encoder, encode, pack)
+        return Plan(*first, tokenizer, encoder, encode, laid_out, pack)
 
     def ranks_of(self, source: str) -> range:
         """The tasks that hold a source, in the stages whose tasks cover all sources."""
@@ -351,18 +356,41 @@ class Planner:
             weights=lambda: self._kept_weights(filtered),
         )
 
-    def _pack(self, encode: Stage, deduped: Stage, tokenizer: Stage) -> Stage:
-        ranks = {name: self.ranks_of(name) for name in self.sources}
-        config = self.config
+    def _layout(self, encode: Stage, tokenizer: Stage) -> Stage:
+        ranks, config = {name: self.ranks_of(name) for name in self.sources}, self.config
         return self._stage(
-            "pack",
-            [budget, packing, writer, index, hash_table],
+            "layout",
+            [budget, encoded, layout, writer],
             {"encode": encode.key, "shards": config.shards.model_dump()},
             num_tasks=len(ranks),
             steps=lambda d: [
-                packing.PackSource(
+                layout.LayOutSources(
                     ranks,
                     encode.directory,
+                    tokenizer.directory / bpe.TOKENIZER,
+                    config.tokenizer,
+                    config.shards,
+                    d,
+                )
+            ],
+            recount=lambda d: {},
+            weights=lambda: [_tokens_mb(encode.directory, ranks[name]) for name in ranks],
+        )
+
+    def _pack(self, encode: Stage, laid_out: Stage, deduped: Stage, tokenizer: Stage) -> Stage:
+        config = self.config
+        tasks = list(self._pack_tasks())
+        return self._stage(
+            "pack",
+            [budget, encoded, packing, writer, index, hash_table],
+            {"layout": laid_out.key, "dedup": deduped.key},
+            num_tasks=len(tasks),
+            steps=lambda d: [
+                packing.PackShards(
+                    tasks,
+                    {name: self.ranks_of(name) for name in self.sources},
+                    encode.directory,
+                    laid_out.directory,
                     deduped.directory / DUPLICATES,
                     tokenizer.directory / bpe.TOKENIZER,
                     config.tokenizer,
@@ -372,8 +400,15 @@ class Planner:
                 )
             ],
             recount=lambda d: {},
-            weights=lambda: [_tokens_mb(encode.directory, ranks[name]) for name in ranks],
+            weights=lambda: [
+                sum(plan.tokens for plan in task.plans(laid_out.directory)) / 1e6 for task in tasks
+            ],
         )
+
+    def _pack_tasks(self) -> Iterator[packing.PackTask]:
+        for name, source in self.sources.items():
+            number = layout.num_tasks(sum(source.task_bytes), self.config.shards.shard_tokens)
+            yield from (packing.PackTask(name, first, number) for first in range(number))
 
     def _files(self, filtered: dict[str, Stage], folder: str) -> list[Path]:
         return [

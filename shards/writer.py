@@ -13,7 +13,7 @@ from shards.hashing import blake3_file
 from shards.index import SCHEMA, DocumentRow, index_frame, write_ids, write_index
 from shards.manifest import ShardFacts, SplitFacts
 
-__all__ = ["DocumentRow", "SplitWriter", "token_dtype"]
+__all__ = ["DocumentRow", "SplitWriter", "fitting", "token_dtype"]
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -23,11 +23,38 @@ def token_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
+def fitting(ends: npt.NDArray[np.int64], first: int, pending: int, shard_tokens: int) -> int:
+    """Up to which document a shard goes: the one way in which documents are shared out.
+
+    Args:
+        ends: tokens of the documents so far, each included: [num_documents].
+        first: the first document that is in no shard yet.
+        pending: tokens that the shard has already.
+        shard_tokens: the most it is to have.
+
+    Returns:
+        The number past its last document; `first` where the shard is full. A document that is
+        larger than a shard gets one of its own.
+    """
+    base = int(ends[first - 1]) if first else 0
+    stop = int(np.searchsorted(ends, base + shard_tokens - pending, side="right"))
+    return max(stop, first if pending else first + 1)
+
+
 class SplitWriter:
     """Writes one split of one source as shards of whole documents.
 
     A shard is closed before a document that would take it over `shard_tokens`; a single longer
     document gets a shard of its own.
+
+    Args:
+        directory: of the dataset.
+        source: the documents' source.
+        split: their split.
+        dtype: of a token.
+        eos_id: what every document ends with.
+        shard_tokens: the most tokens in a shard.
+        first_shard: number of the first shard to be written.
     """
 
     def __init__(
@@ -38,9 +65,11 @@ class SplitWriter:
         dtype: np.dtype[np.uint16] | np.dtype[np.uint32],
         eos_id: int,
         shard_tokens: int,
+        first_shard: int = 0,
     ) -> None:
         self._directory, self._prefix = directory, f"{source}/{split}"
         self._dtype, self._eos_id, self._shard_tokens = dtype, eos_id, shard_tokens
+        self._first_shard = first_shard
         self._rows: list[pl.DataFrame] = []
         self._tokens: list[npt.NDArray[np.unsignedinteger[Any]]] = []
         self._pending = 0
@@ -76,12 +105,10 @@ class SplitWriter:
         first = 0
         while first < len(rows):
             base = int(ends[first - 1]) if first else 0
-            room = base + self._shard_tokens - self._pending
-            stop = int(np.searchsorted(ends, room, side="right"))
-            if stop == first and self._pending:
+            stop = fitting(ends, first, self._pending, self._shard_tokens)
+            if stop == first:
                 self._flush()
                 continue
-            stop = max(stop, first + 1)
             self._append(rows[first:stop], tokens[base : int(ends[stop - 1])])
             first = stop
 
@@ -124,7 +151,7 @@ class SplitWriter:
             raise DatasetError(f"document {document}: token {tokens.max()} > {self._dtype}")
 
     def _flush(self) -> None:
-        name = f"{self._prefix}/{len(self._shards):05d}"
+        name = f"{self._prefix}/{self._first_shard + len(self._shards):05d}"
         path, index_path, ids_path = (name + end for end in (".bin", ".docs.parquet", ".docs.ids"))
         with atomic_write(self._directory / path) as file:
             for tokens in self._tokens:

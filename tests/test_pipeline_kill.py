@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 STAGES = [
     "extract-text", "extract-math", "filter-text", "filter-math", "signatures", "order",
     "candidates", "ngrams", "similar", "dedup",
-    "tokenizer", "encoder", "encode", "pack",
+    "tokenizer", "encoder", "encode", "layout", "pack",
 ]  # fmt: skip
 
 

@@ -1,24 +1,31 @@
 """Packing: exact token budgets, shuffles, BOS, wide tokens, and text that comes back whole."""
 
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
 from configs.build import BuildConfig
 from pipeline.budget import Budget
 from pipeline.build import build
+from pipeline.encoded import EncodedSource, shuffle_keys
 from pipeline.errors import BuildError
-from pipeline.packing import shuffle_keys
+from pipeline.layout import lay_out, read_layout
+from pipeline.packing import PackShards, PackTask, read_packed
 from shards.hashing import content_hash
 from shards.index import index_frame
 from shards.reader import Dataset
 from shards.verify import verify_dataset
+from shards.writer import SplitWriter
 from tests.helpers import EOS, byte_tokenizer, document
 
 TEXTS = {
@@ -109,13 +116,21 @@ def test_a_budget_beyond_the_source_is_refused(folder: Path) -> None:
         built(folder, "d", shards={"max_tokens": {"a": 10_000}})
 
 
+def placed(rows: pl.DataFrame, splits: list[str]) -> pl.DataFrame:
+    """The index with what the budget needs besides: split, task, start among all tokens."""
+    starts = pl.col("token_count").cum_sum() - pl.col("token_count")
+    return rows.with_columns(split=pl.Series(splits), rank=pl.lit(0), start=starts)
+
+
 def test_a_cut_inside_a_character_keeps_whole_characters() -> None:
     budget = Budget(5, byte_tokenizer())
     text = "aé日b"  # 1 + 2 + 3 + 1 bytes, a token each
     ids = np.array([*byte_tokenizer().encode(text).ids, 0], np.uint16)
-    rows = index_frame([document("d", text)], [len(ids)]).with_columns(split=pl.lit("train"))
-    taken, tokens = budget.take(rows, ids)
-    assert tokens.tolist() == [*ids[:4].tolist(), 0]  # a, é and the first byte of 日
+    rows = index_frame([document("d", text)], [len(ids)])
+    taken = budget.take(placed(rows, ["train"]), lambda rank, start, count: ids[:count])
+    assert budget.cut is not None
+    left = budget.cut.tokens_of(ids).tolist()
+    assert left == [*ids[:4].tolist(), 0]  # a, é and the first byte of 日
     assert taken.select("token_count", "char_count", "byte_count").row(0) == (5, 2, 3)
     assert taken["content_hash"][0] == content_hash("aé")
     assert budget.dropped["cut"].model_dump() == {"documents": 0, "characters": 2, "tokens": 3}
@@ -123,19 +138,18 @@ def test_a_cut_inside_a_character_keeps_whole_characters() -> None:
 
 def test_budgets_on_every_boundary() -> None:
     rows = index_frame([document(f"d{i}", "ab") for i in range(4)], [3, 3, 3, 3])
-    rows = rows.with_columns(split=rows["doc_id"].replace_strict(
-        {"d0": "train", "d1": "val", "d2": "train", "d3": "train"}
-    ))  # fmt: skip
+    rows = placed(rows, ["train", "val", "train", "train"])
     ids = np.array([*byte_tokenizer().encode("ab").ids, 0] * 4, np.uint16)
     for most in range(2, 10):
         budget = Budget(most, byte_tokenizer())
-        taken, tokens = budget.take(rows[:2], ids[:6])
-        later, more = budget.take(rows[2:], ids[6:])
+        taken = budget.take(rows[:2], lambda rank, start, count: ids[start : start + count])
+        later = budget.take(rows[2:], lambda rank, start, count: ids[start : start + count])
         budget.check("a")
         is_train = [*(taken["split"] == "train"), *(later["split"] == "train")]
         counts = [*taken["token_count"], *later["token_count"]]
         assert sum(np.array(counts)[is_train]) == most
-        assert len(tokens) + len(more) == sum(counts)
+        lost = sum(dropped.tokens or 0 for dropped in budget.dropped.values())
+        assert sum(counts) + lost == len(ids)
         dropped = budget.dropped["over_budget"].documents
         assert len(is_train) + dropped == 4
         # A validation document right after the last training token is beyond the end.
@@ -194,3 +208,75 @@ def test_a_vocabulary_above_65536_is_stored_as_uint32(folder: Path) -> None:
     )
     assert size == 4 * sum(shard.tokens for _, _, shard in dataset.manifest.shards())
     assert texts_of(dataset, "train") | texts_of(dataset, "val") == TEXTS
+
+
+def test_every_shard_is_written_by_whichever_task(folder: Path) -> None:
+    """One task a source, three, and one a shard: the same files as one writer makes of all."""
+    dataset = built(
+        folder,
+        "d",
+        shards={"shard_tokens": 1000, "shuffle_seeds": {"a": 4}, "max_tokens": {"a": 3210}},
+    )
+    work = folder / "d.work"
+    encode, layout, dedup, tokenizer = (
+        next(work.glob(f"{name}-*")) for name in ("encode", "layout", "dedup", "tokenizer")
+    )
+    config = BuildConfig.model_validate(dataset.manifest.config)
+    wanted = {name: (dataset.path / name).read_bytes() for name in shard_files(dataset.path)}
+    assert len(wanted) == 3 * len(read_layout(layout / "a.json").shards) > 12
+    for step in (1, 3, 50):
+        made = folder / f"by-{step}"
+        tasks = [PackTask("a", first, step) for first in range(step)]
+        ranks = {"a": range(2)}
+        pack = PackShards(
+            tasks, ranks, encode, layout, dedup / "duplicates", tokenizer / "tokenizer.json",
+            config.tokenizer, config.shards, made, made / "facts",
+        )  # fmt: skip
+        for rank in reversed(range(step)):
+            list(pack.run(rank=rank))
+        assert {name: (made / name).read_bytes() for name in shard_files(made)} == wanted
+        packed = read_packed(layout, made / "facts", "a")
+        assert packed.splits == dataset.manifest.sources["a"].splits
+
+
+def shard_files(directory: Path) -> list[str]:
+    return [p.relative_to(directory).as_posix() for p in sorted(directory.glob("a/*/*"))]
+
+
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    sizes=st.lists(st.integers(1, 9), min_size=1),
+    most=st.integers(1, 50),
+)
+def test_shards_are_laid_out_as_the_writer_fills_them(
+    tmp_path_factory: pytest.TempPathFactory, counts: list[int], sizes: list[int], most: int
+) -> None:
+    rows = index_frame([document(f"d{i}", "x") for i in range(len(counts))], counts)
+    tokens = np.concatenate([np.array([*[1] * (n - 1), 0], np.uint16) for n in counts])
+    writer = SplitWriter(tmp_path_factory.mktemp("w"), "a", "train", np.dtype("<u2"), 0, most)
+    writer.add_many(rows, tokens)
+    written = writer.close().shards
+    placed_rows = rows.with_columns(
+        key=pl.lit(0), rank=pl.lit(0), row=pl.int_range(pl.len()), split=pl.lit("train")
+    )
+    batches, first = [], 0
+    for size in itertools.cycle(sizes):
+        if first >= len(rows):
+            break
+        batches.append(placed_rows[first : first + size])
+        first += size
+    plans = lay_out(Counts(batches), most, None, 1)
+    assert [plan.tokens for plan in plans] == [shard.tokens for shard in written]
+    bounds = [plan.first.row for plan in plans] + [len(rows)]
+    found = [stop - start for start, stop in itertools.pairwise(bounds)]
+    assert found == [shard.documents for shard in written]
+
+
+class Counts(EncodedSource):
+    """Batches of counts that no stage has written."""
+
+    def __init__(self, batches: list[pl.DataFrame]) -> None:
+        self._batches = batches
+
+    def counts(self) -> Iterator[pl.DataFrame]:
+        return iter(self._batches)

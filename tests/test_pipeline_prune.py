@@ -34,7 +34,7 @@ def test_stages_of_another_configuration_go_when_asked(
     said = capsys.readouterr().out
     assert "reused: extract-s, filter-s" in said
     assert "B of other configurations, which --prune deletes" in said
-    changed = ["encode", "encoder", "pack", "tokenizer"]
+    changed = ["encode", "encoder", "layout", "pack", "tokenizer"]
     assert stages(tmp_path) == sorted([*once, *changed])
     assert run(tmp_path, vocab_size=270, output="out", prune=True).reused
     assert "B deleted, " in capsys.readouterr().out

@@ -27,7 +27,8 @@ from pipeline.bpe import document_ends
 from pipeline.dedup import DUPLICATES, SCHEMA
 from pipeline.encoder_check import ENCODER
 from pipeline.encoders import encoder_of
-from pipeline.packing import PackSource, read_packed
+from pipeline.layout import LayOutSources
+from pipeline.packing import PackShards, PackTask, read_packed
 from pipeline.roundtrip import round_trip_of
 from pipeline.tokenizing import EncodeDocuments, EncodeInput
 from shards.atomic import write_json_atomic
@@ -55,9 +56,12 @@ def ours(folder: Path, tokenizer: Path, fresh: bool) -> dict[str, Any]:
         encode = EncodeDocuments(
             [item], folder / DUPLICATES, tokenizer, folder / ENCODER, split, CONFIG, out
         )
-        pack = PackSource(
-            ends, out, folder / DUPLICATES, tokenizer, CONFIG, ShardsConfig(), out / "d", out
-        )
+        shards, duplicates = ShardsConfig(), folder / DUPLICATES
+        layout = LayOutSources(ends, out, tokenizer, CONFIG, shards, out)
+        pack = PackShards(
+            [PackTask("text", 0, 1)], ends, out, out, duplicates, tokenizer, CONFIG, shards,
+            out / "d", out,
+        )  # fmt: skip
         for cached in (encoder_of, document_ends, round_trip_of):
             cached.cache_clear()
         if not fresh:
@@ -65,8 +69,8 @@ def ours(folder: Path, tokenizer: Path, fresh: bool) -> dict[str, Any]:
             document_ends(tokenizer, CONFIG)
             encoder_of("fastokens", tokenizer)
         gc.collect()
-        wall, cpu = timed(lambda: [*encode.run(rank=0), *pack.run(rank=0)])
-        tokens = sum(facts.tokens for facts in read_packed(out / "text.json").splits.values())
+        wall, cpu = timed(lambda: [*encode.run(rank=0), *layout.run(rank=0), *pack.run(rank=0)])
+        tokens = sum(facts.tokens for facts in read_packed(out, out, "text").splits.values())
     return {"wall": wall, "cpu": cpu, "tokens": tokens}
 
 
