@@ -5,7 +5,7 @@ themselves: the smallest singular value falls away from the largest. Published r
 ratio (Shard-40m); it is logged, and a matrix below the limit is named.
 """
 
-from typing import NamedTuple
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from train.optimizer import by_muon
 from train.session import Session
 
 
-class SingularValues(NamedTuple):
+class SingularValues(TypedDict):
     """The extreme singular values of a matrix."""
 
     smallest: float
@@ -39,9 +39,12 @@ def measure(session: Session) -> dict[str, SingularValues]:
             found[number] = extremes(matrix_RC)
     torch.distributed.all_reduce(found)
     rows = zip(matrices, found.tolist(), strict=True)
-    return {
-        name: SingularValues(low, high, low / high if high else 0.0) for name, (low, high) in rows
-    }
+    return {name: _values(*row) for name, row in rows}
+
+
+def _values(smallest: float, largest: float) -> SingularValues:
+    ratio = smallest / largest if largest else 0.0
+    return {"smallest": smallest, "largest": largest, "ratio": ratio}
 
 
 def extremes(matrix_RC: Tensor) -> Tensor:
@@ -52,9 +55,8 @@ def extremes(matrix_RC: Tensor) -> Tensor:
 
 def warn(found: dict[str, SingularValues], config: SentinelConfig, step: int) -> None:
     """Name the matrices that have lost rank, the worst first."""
-    low = [
-        (values.ratio, name) for name, values in found.items() if values.ratio < config.min_ratio
-    ]
+    ratios = {name: values["ratio"] for name, values in found.items()}
+    low = [(ratio, name) for name, ratio in ratios.items() if ratio < config.min_ratio]
     if low:
         worst = ", ".join(f"{name} ({ratio:.1e})" for ratio, name in sorted(low)[:5])
         console.print(

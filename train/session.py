@@ -17,7 +17,7 @@ from shards.atomic import write_json_atomic
 from shards.ledger import Ledger, read_ledger
 from shards.plan import Plan
 from shards.plan_file import earlier_plans
-from shards.reader import TokenStream
+from shards.reader import Dataset, TokenStream
 from train.checkpoint import checkpoint_path, latest_checkpoint, read_state, sweep
 from train.data import RankReader
 from train.environment import environment
@@ -69,43 +69,52 @@ def open_session(run_dir: Path, *, goes_on: bool = False) -> Session:
     config, plan = read_config(run_dir), run_plan(run_dir)
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     step = _agree_on_step(run_dir, rank)
-    milestones = frozenset(segment.first_step for segment in segments(config, plan)[1:])
-    if config.checkpoint.milestones:
-        milestones |= set(range(0, plan.num_steps + 1, config.checkpoint.milestones))
     segment = segment_at(config, plan, step)
     inherited = find_inheritance(run_dir, config, plan, step)
-    config = segment.config
     batch_windows = plan.batch_windows(min(step, plan.num_steps - 1))
-    engine, optimizer = _build_engine(config, batch_windows, world_size, inherited)
-    datasets = run_datasets(run_dir, check=config.loader.verify == "lazy")
+    engine, optimizer = _build_engine(segment.config, batch_windows, world_size, inherited)
+    datasets = _open_datasets(run_dir, config, plan, rank, goes_on)
     names = {source.name: source.source for source in plan.sources}
     heldout = config.validation and open_streams(datasets, names, config.validation.split)
-    if rank == 0 and not goes_on:
-        announce_remote(datasets)
-    if config.loader.verify == "start" and not goes_on:
-        verify_shards(plan, datasets, config.validation.split if config.validation else None)
     streams = [datasets[s.name].stream(s.source, s.split) for s in plan.sources]
-    reader = RankReader(
-        plan, streams, rank=rank, world_size=world_size, micro_batch=config.micro_batch
-    )
     if rank == 0:
         facts = environment(plan, world_size, engine.device)
         write_json_atomic(run_dir / "environment.json", facts)
     session = Session(
         run_dir=run_dir,
-        config=config,
+        config=segment.config,
         segment=segment,
         plan=plan,
         engine=engine,
         optimizer=optimizer,
-        reader=reader,
+        reader=RankReader(
+            plan, streams, rank=rank, world_size=world_size, micro_batch=config.micro_batch
+        ),
         heldout=heldout or {},
         rank=rank,
         world_size=world_size,
-        milestones=milestones,
+        milestones=_milestones(config, plan),
         first_step=step,
     )
     return _resume(session, inherited, goes_on)
+
+
+def _milestones(config: TrainConfig, plan: Plan) -> frozenset[int]:
+    every = config.checkpoint.milestones
+    begun = {segment.first_step for segment in segments(config, plan)[1:]}
+    return frozenset(begun | set(range(0, plan.num_steps + 1, every) if every else ()))
+
+
+def _open_datasets(
+    run_dir: Path, config: TrainConfig, plan: Plan, rank: int, goes_on: bool
+) -> dict[str, Dataset]:
+    """The datasets of all sources by name, verified as the config wants it."""
+    datasets = run_datasets(run_dir, check=config.loader.verify == "lazy")
+    if rank == 0 and not goes_on:
+        announce_remote(datasets)
+    if config.loader.verify == "start" and not goes_on:
+        verify_shards(plan, datasets, config.validation.split if config.validation else None)
+    return datasets
 
 
 def _join_ranks() -> None:

@@ -10,9 +10,10 @@ from types import FrameType
 from configs.terminal import console
 from train.launch import EXIT_STOPPED, LAUNCHER_VARIABLE
 from train.loop import train
+from train.memory import explain, is_out_of_memory
 from train.run_data import run_plan
 from train.run_dir import STOP_NAME, exclusive
-from train.session import close_session, leave_ranks, open_session
+from train.session import Session, close_session, leave_ranks, open_session
 
 
 class StopRequest:
@@ -62,8 +63,19 @@ def train_segments(run_dir: Path, last: int, asked: Callable[[], bool]) -> int:
     while True:
         session = open_session(run_dir, goes_on=goes_on)
         end = min(last, session.segment.last_step)
-        done = max(train(session, end, asked), session.first_step)
+        done = max(_train(session, end, asked), session.first_step)
         close_session(session)
         if done < end or done >= last:
             return done
         goes_on = True
+
+
+def _train(session: Session, last: int, asked: Callable[[], bool]) -> int:
+    """Train to step `last`; where memory runs out, say what it is needed for."""
+    try:
+        return train(session, last, asked)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        longest = max(phase.seq_len or session.plan.seq_len for phase in session.plan.phases)
+        raise explain(error, session.config, longest, session.world_size) from None
