@@ -2,9 +2,9 @@
 
 Same file, same run, one thread, warm page cache. Run: `python tests/benchmarks/bench_loader.py`.
 
-Contestants, all giving 32 x 2048 inputs and targets:
-- slab: the next 32 x 2048 tokens in stored order, copied: the limit;
-- ours: `RankReader.read`, the batch of a step by the plan (keyed permutation), uint16 [32, 2049];
+Contestants, all giving B x 2048 inputs and targets, B = 32 and 256 (half a million tokens a step):
+- slab: the next B x 2048 tokens in stored order, copied: the limit;
+- ours: `RankReader.read`, the batch of a step by the plan (keyed permutation), uint16 [B, 2049];
 - ours + documents: the same with `cu_seqlens` and the loss mask;
 - ours + documents + proof: the same and the two digests of the ledger;
 - nanoGPT's get_batch, restated: memory map opened for every batch, random offsets with
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ from shards.reader import Dataset
 from train.data import RankReader
 from train.model import Decoder
 
-TOKENS, SEQ_LEN, BATCH, STEPS, RUNS = 200_000_000, 2048, 32, 200, 5
+TOKENS, SEQ_LEN, RUNS = 200_000_000, 2048, 5
+BATCHES, WINDOWS = (32, 256), 6400  # a step, a measurement
 EOS, DOCUMENT_TOKENS = 0, 950
 SHARDS_OF_10B, SHARD_TOKENS = 100, 100_000_000
 
@@ -69,16 +71,16 @@ def dataset_of(directory: Path, files: list[str], tokens: int, digest: str) -> D
     return Dataset.open(directory)
 
 
-def reader_of(dataset: Dataset, documents: bool) -> RankReader:
+def reader_of(dataset: Dataset, batch: int, documents: bool) -> RankReader:
     stream = dataset.stream("s")
     source = PlanSource("s", dataset.manifest.dataset_id, "s", "train", stream.num_tokens)
-    phase = PlanPhase("p", stream.num_windows(SEQ_LEN) // BATCH, BATCH, ("1",))
+    phase = PlanPhase("p", stream.num_windows(SEQ_LEN) // batch, batch, ("1",))
     plan = Plan(SEQ_LEN, 0, "shuffled", (source,), (phase,), document_mask=documents)
-    return RankReader(plan, [stream], rank=0, world_size=1, micro_batch=BATCH)
+    return RankReader(plan, [stream], rank=0, world_size=1, micro_batch=batch)
 
 
-def our_loader(dataset: Dataset, documents: bool, proof: bool) -> Callable[[int], None]:
-    reader = reader_of(dataset, documents)
+def our_loader(dataset: Dataset, batch: int, documents: bool, proof: bool) -> Callable[[int], None]:
+    reader = reader_of(dataset, batch, documents)
 
     def step(number: int) -> None:
         for rows in reader.read(number):
@@ -89,12 +91,12 @@ def our_loader(dataset: Dataset, documents: bool, proof: bool) -> Callable[[int]
     return step
 
 
-def nanogpt_loader(path: Path) -> Callable[[int], None]:
+def nanogpt_loader(path: Path, batch: int) -> Callable[[int], None]:
     rng = np.random.default_rng(1)
 
     def step(_: int) -> None:
         data = np.memmap(path, dtype=np.uint16, mode="r")
-        starts = rng.integers(0, len(data) - SEQ_LEN, BATCH)
+        starts = rng.integers(0, len(data) - SEQ_LEN, batch)
         for shift in (0, 1):
             rows = (data[i + shift : i + shift + SEQ_LEN].astype(np.int64) for i in starts)
             torch.stack([torch.from_numpy(row) for row in rows])
@@ -102,7 +104,7 @@ def nanogpt_loader(path: Path) -> Callable[[int], None]:
     return step
 
 
-def datatrove_loader(path: Path, positions: bool) -> Callable[[int], None]:
+def datatrove_loader(path: Path, batch: int, positions: bool) -> Callable[[int], None]:
     rng = np.random.default_rng(2)
     items = DatatroveFileDataset(
         str(path),
@@ -113,16 +115,16 @@ def datatrove_loader(path: Path, positions: bool) -> Callable[[int], None]:
     )
 
     def step(_: int) -> None:
-        batch = [items[int(i)] for i in rng.integers(0, len(items), BATCH)]
-        for name in batch[0]:
-            torch.stack([item[name] for item in batch])
+        chosen = [items[int(i)] for i in rng.integers(0, len(items), batch)]
+        for name in chosen[0]:
+            torch.stack([item[name] for item in chosen])
 
     return step
 
 
-def slab_loader(path: Path) -> Callable[[int], None]:
+def slab_loader(path: Path, batch: int) -> Callable[[int], None]:
     data = np.memmap(path, dtype=np.uint16, mode="r")
-    size = BATCH * SEQ_LEN
+    size = batch * SEQ_LEN
 
     def step(number: int) -> None:
         np.array(data[number * size : number * size + size + 1])
@@ -130,30 +132,32 @@ def slab_loader(path: Path) -> Callable[[int], None]:
     return step
 
 
-def rate(step: Callable[[int], None], steps: int) -> float:
+def rate(step: Callable[[int], None], batch: int, steps: int) -> float:
     """Million tokens per second of processor time."""
     start = time.process_time()
     for number in range(steps):
         step(number)
-    return steps * BATCH * SEQ_LEN / (time.process_time() - start) / 1e6
+    return steps * batch * SEQ_LEN / (time.process_time() - start) / 1e6
 
 
-def measure_speed(dataset: Dataset, path: Path) -> None:
+def measure_speed(dataset: Dataset, path: Path, batch: int) -> None:
     loaders = {
-        "sequential slab": slab_loader(path),
-        "ours": our_loader(dataset, documents=False, proof=False),
-        "ours + documents": our_loader(dataset, documents=True, proof=False),
-        "ours + documents + proof": our_loader(dataset, documents=True, proof=True),
-        "nanoGPT get_batch": nanogpt_loader(path),
-        "datatrove": datatrove_loader(path, positions=False),
-        "datatrove + positions": datatrove_loader(path, positions=True),
+        "sequential slab": slab_loader(path, batch),
+        "ours": our_loader(dataset, batch, documents=False, proof=False),
+        "ours + documents": our_loader(dataset, batch, documents=True, proof=False),
+        "ours + documents + proof": our_loader(dataset, batch, documents=True, proof=True),
+        "nanoGPT get_batch": nanogpt_loader(path, batch),
+        "datatrove": datatrove_loader(path, batch, positions=False),
+        "datatrove + positions": datatrove_loader(path, batch, positions=True),
     }
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for step in loaders.values():
         step(0)
     for _ in range(RUNS):
         for name, step in loaders.items():
-            rates[name].append(rate(step, STEPS // 10 if "datatrove" in name else STEPS))
+            steps = WINDOWS // batch // (5 if "datatrove" in name else 1)
+            rates[name].append(rate(step, batch, steps))
+    print(f"{batch} windows a step")
     rivals = [statistics.median(rates[n]) for n in ("nanoGPT get_batch", "datatrove + positions")]
     for name, values in rates.items():
         median = statistics.median(values)
@@ -171,7 +175,7 @@ def measure_start(folder: Path) -> None:
     times = []
     for _ in range(RUNS):
         start = time.process_time()
-        reader_of(Dataset.open(folder), documents=True).read(0)
+        reader_of(Dataset.open(folder), BATCHES[0], documents=True).read(0)
         times.append(time.process_time() - start)
     print(f"start-up at 10 B tokens: {statistics.median(times) * 1e3:.1f} ms of processor time")
 
@@ -185,17 +189,18 @@ def measure_checksums(path: Path) -> None:
 
 def measure_proof(folder: Path, dataset: Dataset) -> None:
     """Digests and ledger line of a step, beside a training step of a small model."""
-    reader, ledger = reader_of(dataset, documents=False), Ledger(folder)
+    batch, steps = BATCHES[0], 200
+    reader, ledger = reader_of(dataset, batch, documents=False), Ledger(folder)
     (rows,) = reader.read(0)
     start = time.process_time()
-    for number in range(STEPS):
+    for number in range(steps):
         windows = digest_windows(rows.source, rows.window)
         tokens = digest_tokens(rows.source, rows.window, rows.tokens)
-        ledger.append(LedgerEntry(number, {"s": BATCH}, 0, f"{windows:032x}", f"{tokens:032x}"))
-    proof = (time.process_time() - start) / STEPS
-    print(f"proof: {proof * 1e3:.3f} ms a step of {BATCH * SEQ_LEN:,} tokens")
+        ledger.append(LedgerEntry(number, {"s": batch}, 0, f"{windows:032x}", f"{tokens:032x}"))
+    proof = (time.process_time() - start) / steps
+    print(f"proof: {proof * 1e3:.3f} ms a step of {batch * SEQ_LEN:,} tokens")
     training = training_step(rows.tokens[:1, :513].astype(np.int64)) / 512
-    share = proof / BATCH / SEQ_LEN / training
+    share = proof / batch / SEQ_LEN / training
     print(f"  beside a training step of a model of 3 M parameters on one core: {share:.4%}")
 
 
@@ -228,7 +233,7 @@ def main(wanted: list[str]) -> None:
             "start": lambda: measure_start(folder / "large"),
             "checksums": lambda: measure_checksums(path),
             "proof": lambda: measure_proof(folder, dataset),
-            "speed": lambda: measure_speed(dataset, path),
+            **{f"speed{b}": partial(measure_speed, dataset, path, b) for b in BATCHES},
         }
         for part in wanted or measures:
             measures[part]()
