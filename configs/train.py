@@ -133,6 +133,23 @@ class LoaderConfig(Section):
     the ranks of a machine sharing the work."""
 
 
+class SlurmJobConfig(Section):
+    """The job that `tally train --slurm` submits; ranks a node are `launch.ranks`, one a GPU."""
+
+    nodes: PositiveInt = 1
+    """Nodes that work together."""
+    cpus_per_rank: PositiveInt = 8
+    """Cores of every rank."""
+    time: str = "24:00:00"
+    """Most the job may take before it saves, leaves and queues again, as `sbatch --time` has it."""
+    partition: str | None = None
+    """None leaves it to the cluster."""
+    sbatch_args: dict[str, str] = Field(default_factory=dict)
+    """More options of sbatch, as `{account: mine}`."""
+    env_command: str | None = None
+    """Shell line before the ranks start, such as `module load cuda`."""
+
+
 class LaunchConfig(Section):
     """Where it runs. Nothing here changes what is computed."""
 
@@ -140,6 +157,7 @@ class LaunchConfig(Section):
     """auto: the GPUs where there are any."""
     ranks: PositiveInt | None = None
     """Processes; by default one per GPU, or one on the CPU."""
+    slurm: SlurmJobConfig = SlurmJobConfig()
     gpu_hour_price: dict[Card | Literal["this"], NonNegativeFloat] = Field(default_factory=dict)
     """What you pay for an hour of one GPU, by card, for the cost in `tally plan`."""
 
@@ -165,6 +183,9 @@ class TrainConfig(Section):
     """Only with optimizer.muon."""
     changes: dict[str, ChangeConfig] = Field(default_factory=dict)
     """By the name of the phase that begins with the change."""
+    trackers: tuple[Literal["tensorboard", "wandb", "csv"], ...] = ()
+    """Who else gets the metrics: TensorBoard (RUN/tensorboard), Weights & Biases, RUN/metrics.csv;
+    the first two by the extras of these names."""
     loader: LoaderConfig = LoaderConfig()
     launch: LaunchConfig = LaunchConfig()
     seed: NonNegativeInt = 0

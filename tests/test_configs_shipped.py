@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from configs.build import BuildConfig, HubSource
 from configs.errors import ConfigError
+from configs.experiment import ExperimentConfig
 from configs.loading import load
 from configs.train import TrainConfig
 
@@ -14,6 +15,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 SCHEMAS: dict[str, type[BaseModel]] = {
     **{"build.yaml": BuildConfig, "mixes": BuildConfig},
     **{"train.yaml": TrainConfig, "recipes": TrainConfig, "tiny": TrainConfig},
+    "experiments": ExperimentConfig,
 }
 PRESETS = sorted((CONFIGS / "sources").glob("*.yaml"))
 OTHERS = sorted(set(CONFIGS.rglob("*.yaml")) - set(PRESETS))

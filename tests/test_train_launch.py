@@ -1,12 +1,14 @@
-"""What is said before the ranks start."""
+"""What is said and written before the ranks start: compiler, machines, Slurm's script."""
 
 from pathlib import Path
 
 import pytest
 
-from configs.train import EngineConfig
+from configs.train import EngineConfig, LaunchConfig
+from tests.test_train_run import Bench, metrics
 from train.errors import TrainError
-from train.launch import announce_compile
+from train.launch import Place, announce_compile, choose_place, read_hostfile
+from train.slurm import script
 
 
 def test_compiling_needs_a_compiler(
@@ -22,3 +24,74 @@ def test_compiling_needs_a_compiler(
     compiler.chmod(0o755)
     announce_compile(EngineConfig(compile=True))
     assert "compiles the model" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("launch"))
+
+
+def test_hostfile_gives_the_ranks(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("# ours\nworker-1 slots=8\n\nworker-2 slots=4  # half\n")
+    assert read_hostfile(path) == {"worker-1": 8, "worker-2": 4}
+    assert choose_place(LaunchConfig(), None, None, path) == Place(12, True, path)
+    with pytest.raises(TrainError, match="its slots are the ranks"):
+        choose_place(LaunchConfig(), 2, None, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a slots=2\na slots=2\n", "line 2: expected `HOST slots=GPUS`, each host once"),
+        ("a 2\n", "line 1: expected"),
+        ("# nobody\n", "names no machine"),
+        (None, "no such hostfile"),
+    ],
+)
+def test_wrong_hostfiles_are_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "hosts"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(TrainError, match=message):
+        read_hostfile(path)
+
+
+def test_a_run_on_a_hostfile_of_this_machine(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("localhost slots=2\n")
+    arguments = ("--hostfile", str(tmp_path / "hosts"), "--stop-after", "3")
+    output = bench.train(tmp_path / "run", *arguments, "launch.device=cpu", "trackers=[csv]")
+    assert "starting 2 rank(s) on the CPU, machines of" in output
+    assert len(metrics(tmp_path / "run")) == 3
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_slurm_script(tmp_path: Path) -> None:
+    values = {
+        "ranks": 4,
+        "slurm": {"nodes": 2, "time": "8:00:00", "sbatch_args": {"account": "mine"}},
+    }
+    lines = script("a", tmp_path, LaunchConfig.model_validate(values)).splitlines()
+    directives = {line for line in lines if line.startswith("#SBATCH")}
+    assert directives >= {
+        "#SBATCH --job-name=a",
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=4",
+        "#SBATCH --gpus-per-node=4",
+        "#SBATCH --time=8:00:00",
+        "#SBATCH --account=mine",
+        "#SBATCH --signal=TERM@120",
+        "#SBATCH --requeue",
+    }
+    assert f"if [ $code -eq 75 ] && [ ! -e {tmp_path}/stop-requested ]; then" in lines
+    on_cpus = script("a", tmp_path, LaunchConfig.model_validate(values | {"device": "cpu"}))
+    assert "gpus-per-node" not in on_cpus
+    assert "DS_ACCELERATOR=cpu" in on_cpus
+
+
+def test_slurm_script_is_shown_and_nothing_written(bench: Bench, tmp_path: Path) -> None:
+    output = bench.train(tmp_path / "run", "--slurm", "--dry-run", "launch.ranks=2")
+    assert f"-m train worker {tmp_path / 'run'}" in output
+    assert not (tmp_path / "run").exists()
+    output = bench.train(tmp_path / "run", "--slurm", "--ranks", "2", expect=2)
+    assert "--slurm takes its ranks from launch.ranks" in output

@@ -228,6 +228,9 @@ def test_metrics_hold_what_was_set_and_measured(straight: Path) -> None:
     assert max(line["grad_norm"] for line in lines) > 0.5  # reported before clipping
     assert [line["step"] for line in lines if "val_loss" in line] == [99, 199, 239]
     assert set(lines[-1]["val_loss"]) == {"one", "two"}
+    # A token is a byte here, but for EOS.
+    bits = lines[-1]["val_loss"]["one"] / np.log(2)
+    assert bits < lines[-1]["val_bits_per_byte"]["one"] < 1.1 * bits
 
 
 def test_stopped_and_killed_run_is_bit_identical(straight: Path, interrupted: Path) -> None:

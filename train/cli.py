@@ -9,7 +9,7 @@ import typer
 from configs.loading import load
 from configs.terminal import console
 from configs.train import TrainConfig
-from train.errors import TrainError
+from train.errors import OutOfMemoryError, TrainError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -21,13 +21,21 @@ Overrides = Annotated[
 
 @app.command("train")
 def train_command(
-    config_file: ConfigFile,
+    config_file: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, or of an experiment.")
+    ],
     overrides: Overrides = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="RUN directory [default: runs/<name>].")
     ] = None,
     ranks: Annotated[int | None, typer.Option(min=1, help="Processes, on the CPU.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Processes, one per GPU.")] = None,
+    hostfile: Annotated[
+        Path | None, typer.Option(help="Machines: lines `HOST slots=GPUS`, as DeepSpeed has them.")
+    ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Submit a Slurm job; with --dry-run, print its script.")
+    ] = False,
     stop_after: Annotated[
         int | None, typer.Option(min=1, help="Stop with a checkpoint after this step of the run.")
     ] = None,
@@ -35,40 +43,15 @@ def train_command(
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
 ) -> None:
-    """Train a model; goes on from the newest checkpoint where there is one."""
-    from train.checkpoint import latest_checkpoint
-    from train.launch import EXIT_STOPPED, announce_compile, choose_place, launch
-    from train.planreport import Assumptions, report
-    from train.plantables import print_report
-    from train.run_dir import check_ranks, exclusive, plan_run, prepare
+    """Train a model, or all runs of an experiment; goes on from the newest checkpoints."""
+    from configs.experiment import is_experiment
+    from train.start import Wanted, train_experiment, train_one
 
+    wanted = Wanted(ranks, gpus, stop_after, dry_run, hostfile, slurm)
+    if is_experiment(config_file):
+        raise typer.Exit(train_experiment(config_file, overrides or (), output, wanted))
     config = load(config_file, TrainConfig, overrides or ())
-    plan = plan_run(config)
-    place = choose_place(config.launch, ranks, gpus)
-    check_ranks(config, plan, place.ranks)
-    if dry_run:
-        print_report(report(config, plan, Assumptions(gpus=place.ranks)), console)
-        return
-    run_dir = output or Path("runs") / config.name
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with exclusive(run_dir):
-        prepare(run_dir, config, plan)
-        done = latest_checkpoint(run_dir)
-    last = min(stop_after or plan.num_steps, plan.num_steps)
-    if done and done.step >= last:
-        console.print(f"{done.step} of {plan.num_steps} steps are done already: {run_dir}")
-        return
-    announce_compile(config.engine)
-    code = launch(run_dir, place, stop_after)
-    done = latest_checkpoint(run_dir)
-    if code != EXIT_STOPPED and (done is None or done.step < last):
-        console.print(
-            f"training failed (exit code {code}), see above; run the same command again to go on "
-            f"from step {done.step if done else 0}",
-            highlight=False,
-        )
-        code = code or 1  # DeepSpeed's launcher leaves with 0 when it is killed itself
-    raise typer.Exit(code)
+    raise typer.Exit(train_one(config, output or Path("runs") / config.name, wanted))
 
 
 @app.command("plan")
@@ -119,8 +102,8 @@ def worker_command(
 
     try:
         code = run_rank(run_dir, stop_after)
-    except TrainError:
-        if os.environ.get("RANK", "0") == "0":
+    except TrainError as error:
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, OutOfMemoryError):
             raise
         code = 2  # rank 0 says the same
     raise typer.Exit(code)

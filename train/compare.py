@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.terminal import console
 from shards.atomic import write_json_atomic, write_text_atomic
 from train.card_content import Block, Card, Figure, Line, Paragraph, Section, cell, section, table
 from train.card_page import render_page
 from train.curves import Series, chart, moving_average
 from train.errors import TrainError
 from train.facts import Evidence, Fact, pointer
+from train.matrix import Arm, expand, print_arms, read_arms, rows, to_json
 
 _FOOTER = "Every figure was read from a file of its run; point at one to see which."
 
@@ -22,19 +24,21 @@ def compare_runs(run_dirs: list[Path], output: Path) -> Path:
     """Write a comparison of runs into a folder.
 
     Args:
-        run_dirs: at least two RUN directories.
+        run_dirs: at least two RUN directories; an experiment's directory stands for its runs.
         output: folder for the pages.
 
     Raises:
         TrainError: fewer than two runs, or a directory that is none.
     """
+    run_dirs = expand(run_dirs)
     if len(run_dirs) < 2:
         raise TrainError("a comparison needs two runs or more: tally compare RUN RUN ...")
     for path in run_dirs:
         if not (path / "config.yaml").is_file():
             raise TrainError(f"{path}: no config.yaml; is this a run of `tally train`?")
     evidence = Evidence(dict(zip(run_names(run_dirs), run_dirs, strict=True)))
-    sections = [_results(evidence), _curve_section(evidence), _differences(evidence)]
+    arms = read_arms(evidence.roots)
+    sections = [_arms(arms), _results(evidence), _curve_section(evidence), _differences(evidence)]
     card = Card(
         kicker="Comparison",
         title=" · ".join(evidence.roots),
@@ -50,7 +54,8 @@ def compare_runs(run_dirs: list[Path], output: Path) -> Path:
         for fact in evidence.facts.values()
     ]
     roots = {name: str(path.resolve()) for name, path in evidence.roots.items()}
-    write_json_atomic(output / "comparison.json", {"runs": roots, "facts": facts})
+    write_json_atomic(output / "comparison.json", {"runs": roots, **to_json(arms), "facts": facts})
+    print_arms(arms, console)
     return output
 
 
@@ -62,6 +67,16 @@ def run_names(run_dirs: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise TrainError("the same run is named twice; name different ones")
+
+
+def _arms(arms: list[Arm]) -> Section | None:
+    """Mean and standard deviation over seeds, where an arm has several."""
+    if all(len(arm.runs) == 1 for arm in arms) and len(arms) > 2:
+        return None
+    headings, body = rows(arms)
+    note = Paragraph(("Mean ± standard deviation over seeds, their number in brackets.",))
+    lines = [tuple((text,) for text in row) for row in body]
+    return section("Arms", [*table(tuple(headings), lines), note])
 
 
 def _results(evidence: Evidence) -> Section | None:

@@ -5,6 +5,7 @@ the ranks to save and leave through a file in RUN, which works wherever the rank
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -40,14 +41,22 @@ class Place(NamedTuple):
 
     ranks: int
     on_gpus: bool
+    hostfile: Path | None = None
+    """DeepSpeed's list of machines, where there are several."""
 
 
-def choose_place(wanted: LaunchConfig, ranks: int | None, gpus: int | None) -> Place:
+def choose_place(
+    wanted: LaunchConfig, ranks: int | None, gpus: int | None, hostfile: Path | None = None
+) -> Place:
     """Where to run: as asked on the command line (CPU ranks or GPUs), else by the config.
 
     Raises:
-        TrainError: more GPUs are wanted than there are.
+        TrainError: more GPUs are wanted than there are, or the hostfile cannot be used.
     """
+    if hostfile:
+        if ranks or gpus:
+            raise TrainError("give --hostfile or a number of ranks; its slots are the ranks")
+        return Place(sum(read_hostfile(hostfile).values()), wanted.device != "cpu", hostfile)
     if ranks and gpus:
         raise TrainError("give --ranks (processes on the CPU) or --gpus, not both")
     if ranks or wanted.device == "cpu":
@@ -62,6 +71,27 @@ def choose_place(wanted: LaunchConfig, ranks: int | None, gpus: int | None) -> P
             "on the CPU with --ranks"
         )
     return place
+
+
+def read_hostfile(path: Path) -> dict[str, int]:
+    """Ranks by machine, from lines `worker-1 slots=8`; `#` begins a comment.
+
+    Raises:
+        TrainError: it is missing, empty, or a line is neither.
+    """
+    if not path.is_file():
+        raise TrainError(f"{path}: no such hostfile; write a line `HOST slots=GPUS` a machine")
+    hosts: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.split("#")[0].strip()
+        match = re.fullmatch(r"(\S+)\s+slots=(\d+)", text)
+        if text and (match is None or match[1] in hosts):
+            raise TrainError(f"{path}, line {number}: expected `HOST slots=GPUS`, each host once")
+        if match:
+            hosts[match[1]] = int(match[2])
+    if not sum(hosts.values()):
+        raise TrainError(f"{path}: names no machine with slots; write `HOST slots=GPUS`")
+    return hosts
 
 
 def announce_compile(engine: EngineConfig) -> None:
@@ -90,9 +120,11 @@ def launch(run_dir: Path, place: Place, stop_after: int | None) -> int:
         stop_after: steps after which to stop, counted from the beginning of the run.
     """
     (run_dir / STOP_NAME).unlink(missing_ok=True)
-    console.print(f"starting {place.ranks} rank(s) on the {'GPU' if place.on_gpus else 'CPU'}")
+    machines = f", machines of {place.hostfile}" if place.hostfile else ""
+    device = "GPU" if place.on_gpus else "CPU"
+    console.print(f"starting {place.ranks} rank(s) on the {device}{machines}")
     process = subprocess.Popen(
-        _command(run_dir, place.ranks, stop_after),
+        _command(run_dir, place, stop_after),
         env=_environment(place),
         start_new_session=True,
     )
@@ -130,12 +162,17 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
         return
 
 
-def _command(run_dir: Path, ranks: int, stop_after: int | None) -> list[str]:
+def _command(run_dir: Path, place: Place, stop_after: int | None) -> list[str]:
     launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "critical"]
-    place = ["--num_accelerators", str(ranks), "--master_addr", _LOOPBACK]
-    place += ["--master_port", str(_free_port()), "--no_local_rank"]
+    launcher += ["--master_port", str(_free_port()), "--no_local_rank"]
+    if place.hostfile:
+        launcher += ["--hostfile", str(place.hostfile.resolve())]
+        if len(read_hostfile(place.hostfile)) == 1:  # DeepSpeed starts it here, not by ssh
+            launcher += ["--no_ssh_check", "--master_addr", _LOOPBACK]
+    else:
+        launcher += ["--num_accelerators", str(place.ranks), "--master_addr", _LOOPBACK]
     worker = ["--module", "train", "worker", str(run_dir.resolve())]
-    return launcher + place + worker + ([str(stop_after)] if stop_after is not None else [])
+    return launcher + worker + ([str(stop_after)] if stop_after is not None else [])
 
 
 def _environment(place: Place) -> dict[str, str]:
@@ -149,7 +186,8 @@ def _environment(place: Place) -> dict[str, str]:
     if not place.on_gpus:
         values["DS_ACCELERATOR"] = "cpu"
         values["CUDA_VISIBLE_DEVICES"] = ""
-        values["GLOO_SOCKET_IFNAME"] = _loopback_interface()
+        if not place.hostfile:
+            values["GLOO_SOCKET_IFNAME"] = _loopback_interface()
         threads = max(1, len(os.sched_getaffinity(0)) // place.ranks)
         values.setdefault("OMP_NUM_THREADS", str(threads))
         # glibc would return each large tensor to the system and fault its pages in again: a

@@ -25,7 +25,8 @@ from train.sentinel import measure, warn
 from train.session import Session
 from train.skipped import documents_of
 from train.state import save_state
-from train.validation import heldout_losses
+from train.trackers import opened
+from train.validation import bits_per_byte, heldout_losses
 from train.zero import deepspeed_stage
 
 
@@ -51,6 +52,7 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
     with (
         prefetched(session.reader, done, last_step, config.loader) as batches,
         Display(done, last_step, enabled=session.rank == 0) as display,
+        opened(session.run_dir, config, done, enabled=session.rank == 0) as trackers,
     ):
         while done < last_step:
             # What to read and the learning rate follow from the step alone.
@@ -80,11 +82,13 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
             line["mfu"] = mfu(speed / session.world_size, config.model, seq_len, device)
             if config.validation and _due(done, last_step, config.validation.every_steps):
                 line["val_loss"] = _validate(session)
+                line["val_bits_per_byte"] = bits_per_byte(line["val_loss"], session.heldout)
             if config.sentinel and _due(done, last_step, config.sentinel.every_steps):
                 line["singular_values"] = measure(session)
             if session.rank == 0:
                 ledger.append(_ledger_entry(session, step, total))
                 metrics.append(line)
+                trackers.log(line)
                 display.show(line)
                 if config.sentinel and "singular_values" in line:
                     warn(line["singular_values"], config.sentinel, step)

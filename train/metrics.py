@@ -3,8 +3,9 @@
 Fields of a line: step (0-based), phase, loss (nats per target), lr, grad_norm (null at a skipped
 step), tokens and unique_tokens (targets up to and including this step), epochs (per source),
 tokens_per_s, step_s, data_wait_s (waiting for data), memory_gib, mfu (where the device's peak is
-known), skipped_steps, after a validation `val_loss` with one value per source, and where the
-sentinel looked `singular_values`: smallest, largest and their ratio by matrix.
+known), skipped_steps, after a validation `val_loss` and `val_bits_per_byte` with one value per
+source, and where the sentinel looked `singular_values`: smallest, largest and their ratio by
+matrix.
 """
 
 import json
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from configs.terminal import console, human
 from shards.atomic import write_text_atomic
+from train.plantables import duration
 
 METRICS_NAME = "metrics.jsonl"
 _PLAIN_INTERVAL_S = 10.0
@@ -93,7 +95,9 @@ class Display:
             self._bar.update(self._task, completed=done, description=self._text(line))
         elif done == self._last or time.monotonic() - self._shown >= _PLAIN_INTERVAL_S:
             self._shown = time.monotonic()
-            console.print(self._text(line) + f"  remaining {self._remaining_s(done):.0f} s")
+            console.print(
+                self._text(line) + f"  remaining {duration(self._remaining_s(done) / 3600)}"
+            )
         if "val_loss" in line:
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in line["val_loss"].items())
             console.print(f"step {done}: held-out loss {losses}")

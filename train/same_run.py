@@ -15,7 +15,8 @@ from shards.plan import Plan
 
 # Settings that change where or how often something happens, never what is computed. What `data`
 # determines is in the plan.
-_FREE = {"name", "micro_batch", "checkpoint", "validation", "sentinel", "loader", "launch", "data"}
+FREE = {"name", "micro_batch", "checkpoint", "validation", "sentinel"}
+FREE |= {"trackers", "loader", "launch", "data"}
 
 
 def is_appended(old: Plan, new: Plan) -> bool:
@@ -43,7 +44,7 @@ def differences(
 
 def _settings(config: TrainConfig, phases: Container[str]) -> dict[str, Any]:
     """What must stay, changes of phases that are yet to be appended left out."""
-    values = config.model_dump(mode="json", exclude=_FREE)
+    values = config.model_dump(mode="json", exclude=FREE)
     values["changes"] = {n: v for n, v in values["changes"].items() if n in phases}
     return values
 

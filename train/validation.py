@@ -1,5 +1,6 @@
 """Held-out loss during training, on a fixed set of windows per source."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -53,6 +54,21 @@ def heldout_losses(
             losses[name] = (nats[0] / nats[1]).item()
     engine.train()
     return losses
+
+
+def bits_per_byte(
+    losses: Mapping[str, float], streams: Mapping[str, TokenStream]
+) -> dict[str, float]:
+    """Losses in bits per byte of text, by the bytes a token of each whole split.
+
+    Of some windows of a split it is an estimate; `tally eval` counts all of it exactly.
+    """
+    facts = {name: streams[name].facts for name in losses}
+    return {
+        name: loss / math.log(2) * facts[name].tokens / facts[name].bytes_utf8
+        for name, loss in losses.items()
+        if facts[name].bytes_utf8
+    }
 
 
 def _batches(
