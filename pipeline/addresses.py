@@ -18,7 +18,6 @@ from datatrove.pipeline.filters import URLFilter
 from datatrove.pipeline.filters.url_filter import get_list
 from datatrove.utils._import_utils import ASSETS_PATH
 from numpy.typing import NDArray
-from tldextract import TLDExtract
 
 from shards.atomic import atomic_write
 from shards.cache import cache_directory
@@ -31,6 +30,8 @@ class AddressFilter(URLFilter):
     """datatrove's `URLFilter`, without a network; documents without an address pass."""
 
     def __init__(self) -> None:
+        from tldextract import TLDExtract  # here: it takes 0.2 s, which other profiles need not
+
         super().__init__()
         self._is_read = False
         self.tldextractor = TLDExtract(suffix_list_urls=(), cache_dir=None)  # its built-in list
