@@ -27,6 +27,7 @@ from pipeline.task_report import tracked
 Rows = HubSource | JsonlSource | ParquetSource
 """Sources whose files hold one document a row."""
 _PART_BYTES = 64_000_000  # decides how many tasks there are, whatever the workers
+_MAX_PARTS = 10_000
 
 
 class _EveryRow(BaseDiskReader):
@@ -158,10 +159,15 @@ def row_groups(facts: pq.FileMetaData, part: int, parts: int) -> tuple[list[int]
 
 
 def into_parts(files: Sequence[InputFile], sizes: Sequence[int]) -> list[tuple[InputFile, int]]:
-    """Cut large Parquet files into parts of at most 64 MB, one a task; with their sizes."""
+    """Cut large Parquet files into parts, one a task; with their sizes.
+
+    A part has at most 64 MB, more in a source that would have over some 10,000 of them: every
+    task has files of its own in every stage.
+    """
     out = []
+    most = max(_PART_BYTES, sum(sizes) // _MAX_PARTS)
     for file, size in zip(files, sizes, strict=True):
-        parts = max(1, -(-size // _PART_BYTES))
+        parts = max(1, -(-size // most))
         out += [(file._replace(part=(i, parts)), size // parts) for i in range(parts)]
     return out
 

@@ -24,6 +24,12 @@ def test_files_are_cut_at_64_mb() -> None:
     ]
 
 
+def test_a_source_has_a_bounded_number_of_parts() -> None:
+    parts = into_parts([InputFile("a", "a"), InputFile("b", "b")], [10**13, 10**9])
+    assert len(parts) == 10_001
+    assert parts[0][1] == 10**13 // 10_000
+
+
 def test_parts_have_every_row_once_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pl.DataFrame({"text": [f"text {i}" for i in range(10)]}).write_parquet(path, row_group_size=3)
