@@ -13,6 +13,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.formatters import PIIFormatter
 
 from configs.build import Edit
+from pipeline.words import EnglishWords
 from shards.hashing import content_hash
 
 
@@ -34,6 +35,7 @@ class C4Lines(C4QualityFilter):
             min_num_sentences=5 if whole_pages else -1,
             filter_lorem_ipsum=whole_pages,
             filter_curly_bracket=whole_pages,
+            language=EnglishWords(),  # spaCy's sentences
         )
 
 

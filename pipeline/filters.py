@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import numpy as np
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
@@ -33,6 +34,7 @@ from pipeline import (
     words,
 )
 from pipeline.addresses import AddressFilter
+from pipeline.characters import ALPHABETIC, SPACE, codes, kinds_of_all
 from pipeline.documents import DocumentFile, task_file
 from pipeline.edits import C4Lines, with_edits
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
@@ -79,9 +81,9 @@ class TextFilter(BaseFilter):
         """Whether to keep the document, or the reason not to."""
         if len(doc.text) < self.min_characters:
             return False, "short"
-        inked = "".join(doc.text.split())
-        letters = sum(map(str.isalpha, inked))
-        if letters < self.min_letters * len(inked):
+        kinds = kinds_of_all()[codes(doc.text)]
+        letters, spaces = (np.count_nonzero(kinds & kind) for kind in (ALPHABETIC, SPACE))
+        if letters < self.min_letters * (len(kinds) - spaces):
             return False, "few_letters"
         if self.long_word.search(doc.text):
             return False, "long_word"

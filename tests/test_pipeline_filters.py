@@ -26,6 +26,8 @@ MATHS = "Return $\\sum_{i=0}^n a_i x^i = 0$ where $a_i \\in R$; see [1]_, eq. (3
         ("1234567890 + ab", (False, "few_letters")),
         ("word " + "x" * 21, (False, "long_word")),
         ("word " + "x" * 20, True),
+        ("日本語 \u3000\u00a0 abcde 123456", True),  # 8 of 14
+        ("日本語 \u3000\u00a0 abcd 12345678", (False, "few_letters")),  # 7 of 15
     ],
 )
 def test_text_filter(text: str, verdict: object) -> None:
