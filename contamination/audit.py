@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from configs.audit import AuditRules
 from configs.terminal import console, progress
+from contamination.classic import Name, Values
+from contamination.classic_scan import classic_values
 from contamination.clusters import clusters_of, worth_of
 from contamination.corpus import Corpus, Piece
 from contamination.exposure import RunHistory
@@ -52,6 +54,7 @@ class Audit:
         decoy_places: per benchmark, places where a decoy was called dirty.
         self_test: recall measured on planted items.
         history: the run whose exposure was counted, or None.
+        classic: what other papers' definitions say.
         scanned: what this call scanned, and what it took from earlier ones; for the log only.
         scan_s: clock time of that; for the log only, never for the report.
     """
@@ -66,6 +69,7 @@ class Audit:
     decoy_places: dict[str, int]
     self_test: list[SelfTestRow]
     history: RunHistory | None
+    classic: list[Values]
     scanned: Scanned
     scan_s: float
 
@@ -78,6 +82,7 @@ def run_audit(
     cache: Path,
     workers: int = 1,
     history: RunHistory | None = None,
+    also: Sequence[Name] = (),
 ) -> Audit:
     """Audits a corpus.
 
@@ -89,6 +94,7 @@ def run_audit(
         cache: directory of benchmark indexes.
         workers: threads of the scan; the result does not depend on it.
         history: the run whose exposure to the findings is counted.
+        also: classic definitions to count by too.
     """
     with console.status("indexing benchmarks (the first audit also compiles its kernels)"):
         index = cached_index(benchmarks, cache)
@@ -120,6 +126,7 @@ def run_audit(
         decoy_places=dict(zip(names, decoys.tolist(), strict=True)),
         self_test=self_test(detector, benchmarks, _hosts(corpus)),
         history=history,
+        classic=classic_values(corpus, benchmarks, also, work, workers),
         scanned=scanned,
         scan_s=scan_s,
     )

@@ -17,7 +17,7 @@ from contamination.corpus import Batch
 from contamination.index import Tables, buckets_of, filter_of, roll_seeds, tables_of
 from contamination.items import Benchmark
 from contamination.jit import kernel
-from contamination.scan import lookup
+from contamination.scan import find
 from shards.hashing import blake3_json
 
 LENGTH, SHORTEST, SAMPLES = 50, 16, 3
@@ -121,7 +121,7 @@ def match_characters(batch: Batch, index: CharacterIndex) -> NDArray[np.bool_]:
     """Which substrings stand in a document of the batch: bool [num_substrings]."""
     found = np.zeros(len(index.item), np.bool_)
     longest = int(np.diff(batch.offsets).max(initial=0)) + 1
-    scratch = np.empty((2, longest), np.uint64)
+    scratch = np.empty((5, longest), np.uint64)
     _match(
         batch.data,
         batch.offsets,
@@ -137,30 +137,28 @@ def match_characters(batch: Batch, index: CharacterIndex) -> NDArray[np.bool_]:
 
 @kernel
 def _match(data, offsets, kept, substrings, long, short, scratch, found):  # type: ignore[no-untyped-def]
-    points, rolled = scratch[0], scratch[1]
+    points = scratch[0]
     for document in range(len(offsets) - 1):
         count = _code_points(data, offsets[document], offsets[document + 1], kept, points)
-        _look(points, count, LENGTH, rolled, long, substrings, found)
-        _look(points, count, SHORTEST, rolled, short, substrings, found)
+        _look(points, count, LENGTH, scratch, long, substrings, found)
+        _look(points, count, SHORTEST, scratch, short, substrings, found)
 
 
 @kernel
-def _look(points, count, size, rolled, hashed, substrings, found):  # type: ignore[no-untyped-def]
+def _look(points, count, size, scratch, hashed, substrings, found):  # type: ignore[no-untyped-def]
     tables, first, place = hashed
     characters, bounds = substrings
+    rolled, ends, numbers, keys = scratch[1], scratch[2], scratch[3], scratch[4]
     roll_seeds(points, count, size, rolled)
-    for k in range(size - 1, count):
-        number = lookup(rolled[k], tables)
-        if number < 0:
-            continue
+    for k in range(find(rolled, size - 1, count, tables, ends, numbers, keys)):
+        end, number = np.int64(ends[k]) + 1, np.int64(numbers[k])
         for posting in range(first[number], first[number + 1]):
             which = place[posting]
             length = bounds[which + 1] - bounds[which]
-            if not found[which] and k + 1 >= length:
-                begin = k + 1 - length
+            if not found[which] and end >= length:
                 same = True
                 for c in range(length):
-                    if points[begin + c] != characters[bounds[which] + c]:
+                    if points[end - length + c] != characters[bounds[which] + c]:
                         same = False
                         break
                 found[which] = same

@@ -15,7 +15,7 @@ from contamination.corpus import Batch
 from contamination.index import Tables, buckets_of, filter_of, roll_seeds, tables_of
 from contamination.items import Benchmark
 from contamination.jit import kernel
-from contamination.scan import lookup
+from contamination.scan import find
 from contamination.words import hash_words_of_texts, words_of_document
 
 GRAM_WORDS = 8
@@ -115,8 +115,8 @@ def match_words(batch: Batch, index: WordIndex) -> WordMatches:
     """What the documents of a batch hold."""
     found = no_matches(index)
     longest = int(np.diff(batch.offsets).max(initial=0)) // 2 + 2
-    spans = np.empty((2, longest), np.int64)
-    scratch = np.empty(longest, np.uint64), spans[0], spans[1], np.empty(longest, np.uint64)
+    spans, room = np.empty((2, longest), np.int64), np.empty((5, longest), np.uint64)
+    scratch = room[0], spans[0], spans[1], room[1], room[2], room[3], room[4]
     _match(
         batch.data,
         batch.offsets,
@@ -131,7 +131,7 @@ def match_words(batch: Batch, index: WordIndex) -> WordMatches:
 @kernel
 def _match(data, offsets, items, tables, scratch, found):  # type: ignore[no-untyped-def]
     first, place = items[2], items[3]
-    hashes, start, end, rolled = scratch
+    hashes, start, end, rolled, ends, grams, keys = scratch
     for document in range(len(offsets) - 1):
         count = words_of_document(
             data, offsets[document], offsets[document + 1], True, hashes, start, end
@@ -139,11 +139,10 @@ def _match(data, offsets, items, tables, scratch, found):  # type: ignore[no-unt
         if count < GRAM_WORDS:
             continue
         roll_seeds(hashes, count, GRAM_WORDS, rolled)
-        for k in range(GRAM_WORDS - 1, count):
-            gram = lookup(rolled[k], tables)
-            if gram >= 0:
-                for posting in range(first[gram], first[gram + 1]):
-                    _compare(hashes[:count], k - GRAM_WORDS + 1, place[posting], items, found)
+        for c in range(find(rolled, GRAM_WORDS - 1, count, tables, ends, grams, keys)):
+            at = np.int64(ends[c]) - GRAM_WORDS + 1
+            for posting in range(first[grams[c]], first[grams[c] + np.uint64(1)]):
+                _compare(hashes[:count], at, place[posting], items, found)
 
 
 @kernel

@@ -56,6 +56,12 @@ def audit(
             "Repeatable.",
         ),
     ] = None,
+    also: Annotated[
+        str,
+        typer.Option(
+            "--also", help="Count by other papers' definitions too: gpt3,palm,llama2,llama3,gpt4."
+        ),
+    ] = "",
     hashes_only: Annotated[
         bool, typer.Option("--hashes-only", help="Quote no text in audit.html, only hashes.")
     ] = False,
@@ -72,6 +78,7 @@ def audit(
     from configs.terminal import console
     from contamination.audit import run_audit
     from contamination.benchmarks import load_benchmarks
+    from contamination.classic import parse_names
     from contamination.corpus import open_corpus
     from contamination.samples import load_samples
     from contamination.write import write_reports
@@ -80,6 +87,7 @@ def audit(
 
     if step is not None and run is None:
         raise AuditError("--step counts the steps of a run; name it with --run RUN")
+    definitions = parse_names(also)
     corpus = open_corpus(data, text_column)
     with console.status("reading benchmarks (olmo: sets are fetched at first use, 86 MB)"):
         sets = load_benchmarks(benchmarks)
@@ -99,15 +107,18 @@ def audit(
         corpus,
         sets,
         SENSITIVITIES[sensitivity],
-        folder / "work",
+        cache_directory() / "audit" / "scans",
         cache_directory() / "audit",
         workers,
         history,
+        definitions,
     )
     elapsed_s = time.perf_counter() - start
     facts, paths = write_reports(result, folder, name, elapsed_s, tasks, hashes_only)
     _print_table(facts)
     _print_scores(facts["scores"])
+    _print_classic(facts)
+    console.print(result.scanned.sentence())
     for path in paths:
         console.print(str(path))
 
@@ -133,6 +144,19 @@ def _print_scores(scores: list[dict[str, Any]]) -> None:
     if scores:
         table = Table(*HEAD, show_edge=False)
         for row in main_rows(scores, intervals=False):
+            table.add_row(*row)
+        console.print(table)
+
+
+def _print_classic(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from configs.terminal import console
+    from contamination.classic_tables import classic_head, classic_rows
+
+    if facts["classic"]:
+        table = Table(*classic_head(facts), show_edge=False)
+        for row in classic_rows(facts):
             table.add_row(*row)
         console.print(table)
 

@@ -32,7 +32,7 @@ _FILTER_BITS_PER_KEY = 14
 
 
 class Tables(NamedTuple):
-    """Sorted hashes with what finds one quickly; the argument of `contamination.scan.lookup`."""
+    """Sorted hashes with what finds one quickly; the argument of `contamination.scan.find`."""
 
     filter: NDArray[np.uint64]
     filter_shift: np.uint64
@@ -81,7 +81,7 @@ class Index:
 
     @property
     def tables(self) -> Tables:
-        """What `contamination.scan.lookup` needs."""
+        """What `contamination.scan.find` needs."""
         return tables_of(self.seeds, self.buckets, self.filter)
 
 

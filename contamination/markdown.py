@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from contamination.classic_tables import classic_markdown
 from contamination.rules import CLASSES
 from contamination.score_tables import GROUP_HEAD, HEAD, group_rows, main_rows
 from contamination.scores import LEAST
@@ -20,7 +21,8 @@ def recall(benchmarks: Sequence[dict[str, Any]], kind: str) -> float:
 
 def markdown(facts: dict[str, Any]) -> str:
     """A paragraph and a table for a model card, from the content of audit.json."""
-    lines = [_paragraph(facts), "", *_table(facts), "", *_most_trained(facts), *_scores(facts)]
+    lines = [_paragraph(facts), "", *_table(facts), "", *_most_trained(facts)]
+    lines += [*_scores(facts), *classic_markdown(facts)]
     lines += ["Not covered:", "", *(f"- {limit}" for limit in facts["limits"])]
     return "\n".join(lines) + "\n"
 
@@ -87,7 +89,7 @@ def _table(facts: dict[str, Any]) -> list[str]:
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    cells = ([" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in rows)
     return ["| " + " | ".join(row) + " |" for row in cells]
 
 

@@ -16,7 +16,7 @@ from contamination.evidence import Segment
 from contamination.findings import Finding
 from contamination.found import item_hash
 from contamination.markdown import percent, recall
-from contamination.page_tables import escape, score_section, trained_section
+from contamination.page_tables import classic_section, escape, score_section, trained_section
 from contamination.rules import CLASSES
 
 MAX_CARDS = 500
@@ -64,6 +64,7 @@ def page(
         "unauditable": _unauditable(facts["unauditable"]),
         "trained": trained_section(facts),
         "scores": score_section(facts["scores"]),
+        "classic": classic_section(facts),
         "findings": _findings(findings, hashes_only),
         "method": _method(facts),
     }

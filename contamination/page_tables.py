@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs.pages import clean
+from contamination.classic_tables import classic_head, classic_notes, classic_rows
 from contamination.markdown import most_trained
 from contamination.score_tables import (
     CURVE_HEAD,
@@ -67,3 +68,14 @@ def trained_section(facts: dict[str, Any]) -> str:
         return ""
     head = ("Benchmark", "Item", "Class", "Times", "First step", "Last step")
     return f"<h2>Trained on most often</h2>{text_table(head, rows)}"
+
+
+def classic_section(facts: dict[str, Any]) -> str:
+    """The page's section; nothing where no definition was asked for."""
+    head = classic_head(facts)
+    if not head:
+        return ""
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in classic_notes(facts))
+    table = text_table(head, classic_rows(facts))
+    what = f"<details><summary>What they are</summary>{notes}</details>"
+    return f"<h2>By other definitions</h2>{table}{what}"

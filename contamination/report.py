@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from contamination.audit import Audit
+from contamination.classic import classic_facts
 from contamination.findings import Finding
 from contamination.found import (
     ItemFacts,
@@ -69,6 +70,7 @@ def summary(audit: Audit, samples: Sequence[TaskSamples] = ()) -> dict[str, Any]
         "benchmarks": [_benchmark(audit, found, number) for number in range(len(audit.benchmarks))],
         "items": item_rows(audit.findings, found),
         "scores": score_split(samples, found, audit.unauditable),
+        "classic": classic_facts(audit.classic, audit.benchmarks),
         "unauditable": audit.unauditable,
         "limits": list(LIMITS),
     }

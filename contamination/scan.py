@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from contamination.corpus import TokenBatch
@@ -81,9 +80,10 @@ def scan_tokens(batch: TokenBatch, index: Index, vocabulary: Vocabulary) -> Scan
 
 
 def _scratch(longest: int) -> tuple[NDArray[Any], ...]:
-    """Room for the words of a document of so many bytes: hashes, starts, ends, seeds."""
-    room = np.empty((4, longest // 2 + 2), np.uint64)
-    return room[0], room[1].view(np.int64), room[2].view(np.int64), room[3]
+    """Room for the words of a document of so many bytes: hashes, starts, ends; and for `find`."""
+    room = np.empty((7, longest // 2 + 2), np.uint64)
+    hashes, start, end, *others = room
+    return hashes, start.view(np.int64), end.view(np.int64), *others
 
 
 def _until_it_fits(
@@ -103,7 +103,7 @@ def _until_it_fits(
 
 @kernel
 def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
-    hashes, start, end, _ = scratch
+    hashes, start, end = scratch[0], scratch[1], scratch[2]
     found, total, sampled = 0, 0, 0
     for document in range(len(offsets) - 1):
         first = offsets[document]
@@ -117,7 +117,7 @@ def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-
 @kernel
 def _scan_tokens(batch, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
     tokens, starts, stops, table, buffer = batch
-    hashes, start, end, _ = scratch
+    hashes, start, end = scratch[0], scratch[1], scratch[2]
     found, total, sampled = 0, 0, 0
     for document in range(len(starts)):
         first, stop = starts[document], stops[document]
@@ -131,7 +131,7 @@ def _scan_tokens(batch, tables, vocabulary, scratch, hits):  # type: ignore[no-u
 @kernel
 def _look(document, first, count, tables, vocabulary, scratch, hits, found):  # type: ignore[no-untyped-def]
     """Looks up the seeds of a document's words; returns hits so far, and words if it is sampled."""
-    hashes, start, end, seeds = scratch
+    hashes, start, end, seeds, words, numbers, keys = scratch
     sampled = 0
     if count < RUN_WORDS:
         return found, sampled
@@ -139,32 +139,60 @@ def _look(document, first, count, tables, vocabulary, scratch, hits, found):  # 
         sampled = count
         _count(hashes, count, vocabulary)
     roll_seeds(hashes, count, RUN_WORDS, seeds)
-    for k in range(RUN_WORDS - 1, count):
-        seed = lookup(seeds[k], tables)
-        if seed >= 0:
-            if found < len(hits):
-                word = k - RUN_WORDS + 1
-                hit = hits[found]
-                hit.document = document
-                hit.word = word
-                hit.seed = seed
-                hit.start = start[word] - first
-                hit.end = end[k] - first
-            found += 1
+    for c in range(find(seeds, RUN_WORDS - 1, count, tables, words, numbers, keys)):
+        if found < len(hits):
+            last = np.int64(words[c])
+            word = last - RUN_WORDS + 1
+            hit = hits[found]
+            hit.document = document
+            hit.word = word
+            hit.seed = numbers[c]
+            hit.start = start[word] - first
+            hit.end = end[last] - first
+        found += 1
     return found, sampled
 
 
-@njit(inline="always")
-def lookup(seed, tables):  # type: ignore[no-untyped-def]
-    """Number of a hash in the tables (`contamination.index.Tables`), or -1."""
-    filter_words, filter_shift, buckets, bucket_shift, keys = tables
-    mask = filter_mask(seed)
-    if (filter_words[seed >> filter_shift] & mask) == mask:
-        bucket = seed >> bucket_shift
-        for position in range(buckets[bucket], buckets[bucket + np.uint64(1)]):
-            if keys[position] == seed:
-                return np.int64(position)
-    return np.int64(-1)
+@kernel
+def find(hashes, first, count, tables, places, numbers, keys):  # type: ignore[no-untyped-def]
+    """Which of hashes[first:count] are in the tables; returns how many.
+
+    The memory of the tables is far away. So the work is done in rounds, each a loop of loads that
+    do not depend on each other and are under way at the same time: filter, bucket, key.
+
+    Args:
+        hashes: overwritten.
+        first: where to begin.
+        count: where to end.
+        tables: `contamination.index.Tables`.
+        places: uint64, gets the positions in `hashes` of those that were found.
+        numbers: uint64, gets their numbers in the tables.
+        keys: uint64, scratch.
+    """
+    filter_words, filter_shift, buckets, bucket_shift, known = tables
+    left, one = 0, np.uint64(1)
+    for k in range(first, count):
+        value = hashes[k]
+        mask = filter_mask(value)
+        if (filter_words[value >> filter_shift] & mask) == mask:
+            hashes[left], places[left] = value, k
+            left += 1
+    for c in range(left):
+        numbers[c] = buckets[hashes[c] >> bucket_shift]
+    for c in range(left):
+        keys[c] = known[min(numbers[c], np.uint64(len(known) - 1))]
+    found = 0
+    for c in range(left):
+        value, at, key = hashes[c], numbers[c], keys[c]
+        if key < value:  # not the first of its bucket
+            stop = np.uint64(buckets[(value >> bucket_shift) + one])
+            while key < value and at + one < stop:
+                at += one
+                key = known[at]
+        if key == value:
+            places[found], numbers[found] = places[c], at
+            found += 1
+    return found
 
 
 @kernel

@@ -181,6 +181,34 @@ class ScoreFacts(_Part):
     curve: list[CurvePoint]
 
 
+class ClassicRow(_Part):
+    """What a classic definition says of one benchmark."""
+
+    items: Count
+    dirty_items: Count
+    share: Share
+    mean_value: float | None
+    """Of the items that it says anything of."""
+    too_short_items: Count
+    """Items that it says nothing of; they count as not dirty."""
+    gram_words: Count | None = None
+    """GPT-3's N."""
+
+
+class ClassicFacts(_Part):
+    """A definition of contamination from another paper."""
+
+    title: str
+    source: str
+    rule: str
+    """As published."""
+    decided_here: str
+    """What the paper leaves open, or works on other units."""
+    threshold: float
+    """Value from which on an item is dirty."""
+    benchmarks: dict[str, ClassicRow]
+
+
 class AuditReport(_Part):
     """audit.json."""
 
@@ -192,6 +220,8 @@ class AuditReport(_Part):
     benchmarks: list[BenchmarkFacts]
     items: list[FoundItem]
     scores: list[ScoreFacts]
+    classic: dict[str, ClassicFacts]
+    """By the name that --also takes."""
     unauditable: dict[str, list[str]]
     """By benchmark, ids of the items that are too short to be audited."""
     limits: list[str]

@@ -48,6 +48,9 @@ def write_reports(
         "elapsed_s": elapsed_s,
         "scan_s": audit.scan_s,
         "scanned_text_bytes": audit.scanned.text_bytes,
+        "scanned_pieces": audit.scanned.pieces,
+        "reused_pieces": audit.scanned.pieces_reused,
+        "reused_results": audit.scanned.results_reused,
         "scan_mb_per_s": rate if audit.scanned.text_bytes else None,
     }
     write_json_atomic(folder / "audit_log.json", log)

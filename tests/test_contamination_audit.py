@@ -13,10 +13,12 @@ import zstandard
 
 from configs.audit import SENSITIVITIES
 from contamination.audit import Audit, run_audit
+from contamination.classic import Name, parse_names
 from contamination.corpus import open_corpus
 from contamination.errors import AuditError
 from contamination.evidence import EXTRACT_CHARACTERS
 from contamination.items import Benchmark, Item
+from contamination.markdown import markdown
 from contamination.report import matches, summary
 from contamination.write import write_reports
 
@@ -230,3 +232,52 @@ def test_an_empty_corpus_has_no_findings(bench: Bench) -> None:
     assert audit.findings == []
     assert audit.totals.documents == 0
     assert np.isfinite(summary(audit)["totals"]["items"])
+
+
+OTHER = Benchmark("other", "test", "by a test", (Item("prize", PRIZE, "gold"), ITEMS[0]))
+
+
+def test_a_new_benchmark_and_a_changed_file_scan_only_what_is_new(bench: Bench) -> None:
+    folder = bench.path / "texts"
+    folder.mkdir()
+    for number in range(3):
+        bench.jsonl(f"texts/{number}.jsonl")
+        (folder / f"{number}.jsonl").open("a").write(json.dumps({"text": f"last {number}"}))
+
+    def run(sets: list[Benchmark], work: str, also: tuple[Name, ...] = ()) -> Audit:
+        folders = bench.path / work, bench.path / "cache"
+        rules = SENSITIVITIES["default"]
+        return run_audit(open_corpus(folder), sets, rules, *folders, workers=2, also=also)
+
+    run([BENCHMARK], "kept")
+    both = run([OTHER, BENCHMARK], "kept")
+    assert both.scanned.pieces == 3  # for the new benchmark alone
+    assert both.scanned.results_reused == 3
+    assert run([BENCHMARK, OTHER], "kept").scanned.text_bytes == 0
+    with (folder / "1.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"text": PRIZE}))
+    changed = run([OTHER, BENCHMARK], "kept", ("gpt3", "gpt4"))
+    assert (changed.scanned.pieces, changed.scanned.pieces_reused) == (1, 2)
+    assert "scanned 1 of 3 pieces" in changed.scanned.sentence()
+    fresh = run([OTHER, BENCHMARK], "new", ("gpt3", "gpt4"))
+    assert fresh.scanned.results_reused == 0
+    first = write_reports(changed, bench.path / "a", "texts", 1.0)[1]
+    second = write_reports(fresh, bench.path / "b", "texts", 1.0)[1]
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.name
+
+
+def test_classic_definitions_stand_beside_ours(bench: Bench) -> None:
+    folders = bench.path / "work", bench.path / "cache"
+    corpus, rules = open_corpus(bench.jsonl()), SENSITIVITIES["default"]
+    audit = run_audit(corpus, [BENCHMARK], rules, *folders, also=parse_names("all"))
+    facts = summary(audit)
+    dirty = {name: d["benchmarks"]["made"]["dirty_items"] for name, d in facts["classic"].items()}
+    # leaf and the passage of canal whole; of story its answer (12 words, a run for GPT-3, a field
+    # for PaLM), and 8 words of its edited copy: 20 of 48. GPT-4 ignores answers.
+    assert dirty == {"gpt3": 3, "palm": 3, "llama2": 2, "llama3": 2, "gpt4": 2}
+    text = markdown(facts)
+    assert "Brown et al. 2020" in text
+    assert "| made | 4 | 75.00% | 75.00% |" in text
+    again = run_audit(corpus, [BENCHMARK], rules, *folders, also=parse_names("all"))
+    assert summary(again)["classic"] == facts["classic"]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ def tally(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, str]:
     text, items = tmp_path / "text.jsonl", tmp_path / "items.jsonl"
-    text.write_text(json.dumps({"text": f"Before.\n{QUESTION} Chlorophyll.\nAfter."}))
+    # Scanned content is remembered for all audits of a user; this is new in every run.
+    new = uuid.uuid4()
+    text.write_text(json.dumps({"text": f"{new}\n{QUESTION} Chlorophyll.\nAfter."}))
     items.write_text(json.dumps({"prompt": QUESTION, "answer": "chlorophyll"}))
     return text, f"mine={items}?question=prompt"
 
@@ -36,6 +39,9 @@ def test_an_audit_writes_its_files_and_names_them_last(files: tuple[Path, str]) 
     assert facts["schema_version"] == 1
     assert facts["totals"]["items_by_class"]["qa"] == 1
     assert json.loads((folder / "audit_log.json").read_text())["scan_mb_per_s"] > 0
+    assert "scanned all 1 pieces of the data" in result.stdout
+    again = tally(text, "-b", spec)
+    assert "scanned 0 of 1 pieces" in again.stdout
     assert "| mine (items) | 1 | 1 | 100.00% | 1 |" in (folder / "audit.md").read_text()
 
 
