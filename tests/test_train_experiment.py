@@ -14,7 +14,7 @@ from configs.loading import load
 from shards.atomic import write_json_atomic
 from tests.test_train_run import ONE_THREAD, ROOT, Bench
 from train.compare import compare_runs
-from train.matrix import expand, factor_rows, paired, read_arms, rows, spread
+from train.matrix import TRAINING, expand, factor_rows, paired, read_arms, rows, spread
 from train.start import declared_runs
 
 
@@ -85,8 +85,8 @@ def test_an_experiment_is_trained_resumed_and_compared(
     assert "held-out loss, one" in shown
     written = json.loads((tmp_path / "comparison" / "comparison.json").read_bytes())
     assert list(written["arms"]) == ["low", "high"]
-    means = [written["arms"][arm]["measures"]["training loss"]["mean"] for arm in ("low", "high")]
-    difference = written["paired_difference"]["training loss"]["mean"]
+    means = [written["arms"][arm]["measures"][TRAINING]["mean"] for arm in ("low", "high")]
+    difference = written["paired_difference"][TRAINING]["mean"]
     assert difference == pytest.approx(means[1] - means[0])
 
 
@@ -111,11 +111,11 @@ def test_spread_and_paired_difference(tmp_path: Path) -> None:
         runs[f"b-seed{seed}"] = finished(tmp_path / f"b-seed{seed}", 0.2, seed, b)
     arms = read_arms(runs)
     assert [(arm.name, len(arm.runs)) for arm in arms] == [("a", 3), ("b", 3)]
-    assert str(spread(arms[0].values("training loss"))) == "4.0000 ± 1.0000"
-    assert str(paired(arms[0], arms[1], "training loss")) == "-0.2000 ± 0.1000"
+    assert str(spread(arms[0].values(TRAINING))) == "4.0000 ± 1.0000"
+    assert str(paired(arms[0], arms[1], TRAINING)) == "-0.2000 ± 0.1000"
     headings, body = rows(arms)
     assert headings == ["", "a (3)", "b (3)", "b - a, paired"]
-    assert body == [["training loss", "4.0000 ± 1.0000", "3.8000 ± 0.9000", "-0.2000 ± 0.1000"]]
+    assert body == [[TRAINING, "4.0000 ± 1.0000", "3.8000 ± 0.9000", "-0.2000 ± 0.1000"]]
 
 
 def test_two_factors_make_a_matrix(tmp_path: Path) -> None:
@@ -133,3 +133,7 @@ def test_two_factors_make_a_matrix(tmp_path: Path) -> None:
     assert found is not None
     assert found[0] == ["mean of tasks", "AdamW", "Muon"]
     assert found[1] == [["MHA", "0.5000", "0.7000"], ["MLA", "0.6000", "–"]]
+    compare_runs([tmp_path], tmp_path / "comparison")
+    page = (tmp_path / "comparison" / "comparison.html").read_text()
+    assert "mean of tasks" in page
+    assert "Muon" in page

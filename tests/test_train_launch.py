@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from configs.train import EngineConfig, LaunchConfig
 from tests.test_train_run import Bench, metrics
-from train.errors import TrainError
+from train.errors import OutOfMemoryError, TrainError
 from train.launch import Place, announce_compile, choose_place, read_hostfile
+from train.memory import memory_explained
 from train.slurm import script
 
 
@@ -64,6 +66,9 @@ def test_a_run_on_a_hostfile_of_this_machine(bench: Bench, tmp_path: Path) -> No
     assert "starting 2 rank(s) on the CPU, machines of" in output
     assert len(metrics(tmp_path / "run")) == 3
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
+    explained = pytest.raises(OutOfMemoryError, match="memory of a rank by the plan")
+    with explained, memory_explained(tmp_path / "run"):
+        torch.empty(1 << 60, dtype=torch.uint8)
 
 
 def test_slurm_script(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from train.card_page import render_page
 from train.curves import Series, chart, moving_average
 from train.errors import TrainError
 from train.facts import Evidence, Fact, pointer
-from train.matrix import Arm, expand, print_arms, read_arms, rows, to_json
+from train.matrix import Arm, expand, factor_rows, print_arms, read_arms, rows, to_json
 
 _FOOTER = "Every figure was read from a file of its run; point at one to see which."
 
@@ -70,13 +70,17 @@ def run_names(run_dirs: list[Path]) -> list[str]:
 
 
 def _arms(arms: list[Arm]) -> Section | None:
-    """Mean and standard deviation over seeds, where an arm has several."""
-    if all(len(arm.runs) == 1 for arm in arms) and len(arms) > 2:
+    """Mean and standard deviation over seeds, and the matrix of two factors, where there are."""
+    matrix = factor_rows(arms)
+    if matrix is None and all(len(arm.runs) == 1 for arm in arms) and len(arms) > 2:
         return None
-    headings, body = rows(arms)
     note = Paragraph(("Mean ± standard deviation over seeds, their number in brackets.",))
-    lines = [tuple((text,) for text in row) for row in body]
-    return section("Arms", [*table(tuple(headings), lines), note])
+    return section("Arms", _texts(rows(arms)), _texts(matrix) if matrix else (), [note])
+
+
+def _texts(found: tuple[list[str], list[list[str]]]) -> tuple[Block, ...]:
+    headings, body = found
+    return table(headings, [tuple((text,) for text in row) for row in body])
 
 
 def _results(evidence: Evidence) -> Section | None:

@@ -23,7 +23,7 @@ from train.start import EXPERIMENT_NAME
 
 _LAST = 50
 """Steps at the end whose mean is the training loss of a run."""
-TRAINING, HELD_OUT, MEAN = "training loss", "held-out loss", "mean of tasks"
+TRAINING, HELD_OUT, MEAN = f"training loss, last {_LAST} steps", "held-out loss", "mean of tasks"
 Seeds = tuple[int, int]
 """Of the data order and of the weights."""
 

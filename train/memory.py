@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,9 @@ import torch
 from configs.train import TrainConfig
 from train.errors import OutOfMemoryError, TrainError
 from train.flops import memory_gib
+from train.run_data import run_plan
+from train.run_dir import read_config
+from train.segments import segments
 from train.zero import refuse_unsound
 
 _HEADROOM = 0.85
@@ -22,6 +27,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+@contextmanager
+def memory_explained(run_dir: Path) -> Iterator[None]:
+    """Where memory runs out in the block, say what a run needs it for.
+
+    Raises:
+        OutOfMemoryError: instead of torch's error.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        config, plan = read_config(run_dir), run_plan(run_dir)
+        longest = max(phase.seq_len or plan.seq_len for phase in plan.phases)
+        world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        # The segment that needs the most: a run may grow.
+        largest = max(
+            (segment.config for segment in segments(config, plan)),
+            key=lambda config: sum(memory_gib(config, longest, world_size).values()),
+        )
+        raise explain(error, largest, longest, world_size) from None
+
+
 def explain(
     error: BaseException, config: TrainConfig, seq_len: int, world_size: int
 ) -> OutOfMemoryError:
@@ -29,7 +57,7 @@ def explain(
 
     Args:
         error: torch's.
-        config: the run, as it holds in this segment.
+        config: the run.
         seq_len: of the longest windows.
         world_size: ranks.
     """

@@ -10,10 +10,10 @@ from types import FrameType
 from configs.terminal import console
 from train.launch import EXIT_STOPPED, LAUNCHER_VARIABLE
 from train.loop import train
-from train.memory import explain, is_out_of_memory
+from train.memory import memory_explained
 from train.run_data import run_plan
 from train.run_dir import STOP_NAME, exclusive
-from train.session import Session, close_session, leave_ranks, open_session
+from train.session import close_session, leave_ranks, open_session
 
 
 class StopRequest:
@@ -50,7 +50,8 @@ def run_rank(run_dir: Path, stop_after: int | None) -> int:
     with exclusive(run_dir) if first else contextlib.nullcontext():
         num_steps = run_plan(run_dir).num_steps
         last = min(stop_after or num_steps, num_steps)
-        done = train_segments(run_dir, last, asked)
+        with memory_explained(run_dir):
+            done = train_segments(run_dir, last, asked)
         leave_ranks()
     if first:
         console.print(f"{done} of {num_steps} steps done: {run_dir}")
@@ -63,19 +64,8 @@ def train_segments(run_dir: Path, last: int, asked: Callable[[], bool]) -> int:
     while True:
         session = open_session(run_dir, goes_on=goes_on)
         end = min(last, session.segment.last_step)
-        done = max(_train(session, end, asked), session.first_step)
+        done = max(train(session, end, asked), session.first_step)
         close_session(session)
         if done < end or done >= last:
             return done
         goes_on = True
-
-
-def _train(session: Session, last: int, asked: Callable[[], bool]) -> int:
-    """Train to step `last`; where memory runs out, say what it is needed for."""
-    try:
-        return train(session, last, asked)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        longest = max(phase.seq_len or session.plan.seq_len for phase in session.plan.phases)
-        raise explain(error, session.config, longest, session.world_size) from None
