@@ -239,8 +239,8 @@ def _removed_class(place: Place) -> str:
 
 
 def _reason(places: list[Place]) -> str:
-    """The strongest class of a document's places."""
-    return _removed_class(min(places, key=lambda place: _ORDER[place.class_]))
+    """The strongest class of a document's places, as a name in the funnel."""
+    return "benchmark_" + _removed_class(min(places, key=lambda place: _ORDER[place.class_]))
 
 
 def _documents(path: Path, wanted: dict[int, Any]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -130,7 +130,7 @@ def test_dropped_documents_are_counted_by_class(dropped: Built) -> None:
     assert stage.stage == "decontaminate"
     assert stage.documents_in - stage.documents_out == 5
     assert sum(d.characters for d in stage.dropped.values()) == sum(sizes)
-    assert {reason: d.documents for reason, d in stage.dropped.items()} == {"question": 5}
+    assert {reason: d.documents for reason, d in stage.dropped.items()} == {"benchmark_question": 5}
     assert set(texts_of(dropped.path)) == {f"n{i}" for i in range(60)}
 
 
