@@ -6,8 +6,8 @@ from where the storage's own tools take them (for S3: AWS_ACCESS_KEY_ID, AWS_END
 
 import glob
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -20,6 +20,7 @@ from zstandard import ZstdDecompressor
 
 from pipeline.errors import BuildError
 from pipeline.task_report import report_share
+from shards import remote
 from shards.hashing import blake3_file
 
 _LINES_A_REPORT = 256
@@ -77,20 +78,9 @@ def check_unchanged(file: InputFile) -> None:
         raise BuildError(f"{file.path} was replaced while the build ran; run again to read the new")
 
 
-@contextmanager
-def storage_explained(address: str) -> Iterator[None]:
-    """Turn what remote storage raises, each its own errors, into a BuildError with a way out."""
-    try:
-        yield
-    except BuildError:
-        raise
-    except ImportError as error:
-        raise BuildError(f"{address}: {error}; for S3: pip install 'datatrove[s3]'") from None
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise BuildError(
-            f"{address}: the storage cannot be used ({said}); check address, endpoint, credentials"
-        ) from None
+def storage_explained(address: str) -> AbstractContextManager[None]:
+    """Turn what remote storage raises into a BuildError with a way out."""
+    return remote.storage_explained(address, BuildError, "check the address")
 
 
 def open_stream(path: str, stack: ExitStack) -> BinaryIO:
@@ -103,15 +93,21 @@ def open_stream(path: str, stack: ExitStack) -> BinaryIO:
     return _unpacked(path, _open(path, stack), stack)
 
 
-def tracked_lines(path: str, stack: ExitStack) -> Iterator[bytes]:
-    """The lines of a file that is all of a task's input, reported as the task's progress."""
+def open_tracked(path: str, stack: ExitStack) -> tuple[BinaryIO, Callable[[], None]]:
+    """The bytes of a file that is all of a task's input, decompressed; and what reports how far."""
     packed = _open(path, stack)
     size = packed.seek(0, os.SEEK_END)
     packed.seek(0)
-    for number, line in enumerate(_unpacked(path, packed, stack)):
+    return _unpacked(path, packed, stack), lambda: report_share(packed.tell() / size)
+
+
+def tracked_lines(path: str, stack: ExitStack) -> Iterator[bytes]:
+    """The lines of a file that is all of a task's input, reported as the task's progress."""
+    stream, report = open_tracked(path, stack)
+    for number, line in enumerate(stream):
         yield line
         if number % _LINES_A_REPORT == 0:
-            report_share(packed.tell() / size)
+            report()
 
 
 def _open(path: str, stack: ExitStack) -> BinaryIO:

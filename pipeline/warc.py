@@ -21,7 +21,7 @@ from datatrove.pipeline.readers.warc import process_record
 from configs.build import WarcSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
-from pipeline.streams import InputFile, check_unchanged, open_stream
+from pipeline.streams import InputFile, check_unchanged, open_tracked
 
 _ARCHIVED = ("response", "conversion")
 """Records that hold a page, or (in WET files) its text."""
@@ -49,7 +49,9 @@ class ReadWarc(PipelineStep):
         extract, file = extractor(self.spec), self.files[rank]
         check_unchanged(file)
         with ExitStack() as stack:
-            for row, record in enumerate(records(open_stream(file.path, stack))):
+            stream, report = open_tracked(file.path, stack)
+            for row, record in enumerate(records(stream)):
+                report()
                 if record.rec_type in _ARCHIVED:
                     yield self._page(record, row, file, extract)
 

@@ -12,6 +12,7 @@ from datatrove.pipeline.base import PipelineStep
 from configs.build import WheelFile
 from pipeline.documents import document
 from pipeline.errors import BuildError
+from pipeline.task_report import report_share
 
 _SECTION_CHARACTERS = 2000
 _DOC_TAG = re.compile(r'<doc id="([^"]*)" url="([^"]*)" title="([^"]*)">')
@@ -42,7 +43,10 @@ class ReadWheelText(PipelineStep):
         """Yield the documents of file `rank`."""
         file = self.files[rank]
         origin = f"{self.requirement}/{file.path}"
-        for piece in cut(_member_text(self.wheel, file.path), file):
+        text = _member_text(self.wheel, file.path)
+        num_lines = text.count("\n") + 1
+        for piece in cut(text, file):
+            report_share(piece.line / num_lines)
             key = piece.key or f"line-{piece.line + 1}"
             reason = None if piece.text else "empty"
             yield document(f"{origin}::{key}", piece.text, origin, piece.line, piece.url, reason)

@@ -120,21 +120,29 @@ class RemoteDataset:
 
 
 @contextmanager
-def storage_explained(address: str) -> Iterator[None]:
-    """Turn what remote storage raises, each its own errors, into a DatasetError with a way out."""
+def storage_explained(
+    address: str,
+    error: type[Exception] = DatasetError,
+    missing: str = "give the address of a dataset that was uploaded whole",
+) -> Iterator[None]:
+    """Turn what remote storage raises, each its own errors, into one with a way out.
+
+    Args:
+        address: what is read or written.
+        error: the error to raise; those of its kind pass as they are.
+        missing: the way out where nothing is there.
+    """
     try:
         yield
-    except (DatasetError, MemoryError):
+    except (error, MemoryError):
         raise
     except FileNotFoundError:
-        raise DatasetError(
-            f"{address}: not there; give the address of a dataset that was uploaded whole"
-        ) from None
-    except ImportError as error:
-        raise DatasetError(f"{address}: {error}; for S3: pip install 'tallylm[s3]'") from None
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise DatasetError(
+        raise error(f"{address}: not there; {missing}") from None
+    except ImportError as lacking:
+        raise error(f"{address}: {lacking}; for S3: pip install 'tallylm[s3]'") from None
+    except Exception as other:
+        said = f"{type(other).__name__}: {other}"
+        raise error(
             f"{address}: the storage cannot be used ({said}); check address, endpoint, credentials"
         ) from None
 
