@@ -10,7 +10,7 @@ from shards.accountant import total_unique
 from shards.accounts import Accounts
 from shards.duplicates_view import duplicates_tables
 from shards.errors import DatasetError
-from shards.manifest import Edited, FunnelStage, Manifest
+from shards.manifest import Edited, FunnelStage, Manifest, RoundTripFacts
 
 
 def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Group]:
@@ -24,11 +24,22 @@ def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Group]:
         yield from duplicates_tables(manifest.dedup)
 
 
+def _round_trip(facts: RoundTripFacts | None) -> str:
+    """Whether tokens decode to the texts, in a line of its own."""
+    if facts is None:
+        return ""
+    if facts.why_not is None:
+        return f"\nevery text comes back from its tokens ({facts.documents:,} checked)"
+    lost = f"{facts.failed:,} of {facts.documents:,} checked did not"
+    return f"\na text may not come back from its tokens: {facts.why_not}; {lost}"
+
+
 def _sources_table(manifest: Manifest) -> Group:
     tokenizer = manifest.tokenizer
     title = (
         f"{manifest.name}: dataset {manifest.dataset_id}\n"
         f"{tokenizer.vocab_size:,} entries, {tokenizer.dtype}, encoded by {tokenizer.encoder}"
+        f"{_round_trip(tokenizer.round_trip)}"
     )
     table = _table(["source", "split", "licence"], ["documents", "characters", "tokens"])
     for name, facts in manifest.sources.items():

@@ -1,5 +1,6 @@
 """Packing: exact token budgets, shuffles, BOS, wide tokens, and text that comes back whole."""
 
+import io
 import itertools
 import json
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -23,8 +25,10 @@ from pipeline.layout import lay_out, read_layout
 from pipeline.packing import PackShards, PackTask, read_packed
 from shards.hashing import content_hash
 from shards.index import index_frame
+from shards.manifest import RoundTripFacts
 from shards.reader import Dataset
 from shards.verify import verify_dataset
+from shards.views import dataset_tables
 from shards.writer import SplitWriter
 from tests.helpers import EOS, byte_tokenizer, document
 
@@ -81,6 +85,29 @@ def texts_of(dataset: Dataset, split: str) -> dict[str, str]:
 def test_shards_decode_to_the_filtered_text(folder: Path) -> None:
     dataset = built(folder, "d")
     assert texts_of(dataset, "train") | texts_of(dataset, "val") == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ((None, 62, 0), "every text comes back from its tokens (62 checked)"),
+        (
+            ("vocabulary lacks bytes c0", 62, 3),
+            "a text may not come back from its tokens: vocabulary lacks bytes c0; "
+            "3 of 62 checked did not",
+        ),
+    ],
+)
+def test_inspect_says_whether_texts_come_back(
+    folder: Path, facts: tuple[str | None, int, int], line: str
+) -> None:
+    manifest = built(folder, "d").manifest
+    why_not, documents, failed = facts
+    found = RoundTripFacts(why_not=why_not, documents=documents, failed=failed)
+    tokenizer = manifest.tokenizer.model_copy(update={"round_trip": found})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(next(dataset_tables(manifest.model_copy(update={"tokenizer": tokenizer}), None)))
+    assert line in console.export_text()
 
 
 def test_a_budget_is_met_to_the_token(folder: Path) -> None:
