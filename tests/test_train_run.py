@@ -326,6 +326,8 @@ def test_gradients_that_are_not_finite_stop_the_run(bench: Bench) -> None:
     run = bench.directory / "overflow"
     output = bench.train(run, "--ranks", "1", "model.init_std=1e30", expect=2)
     assert "optimizer.max_skipped_steps is 2" in output
+    assert "step 0: gradient not finite, it read " in output
+    assert f"tally trace {run} --step 2" in output.replace("\n", " ")
     assert [line["skipped_steps"] for line in metrics(run)] == [1, 2, 3]
     assert [line["grad_norm"] for line in metrics(run)] == [None, None, None]
 
