@@ -106,7 +106,7 @@ def rivals(texts: list[str], sets: list[Benchmark]) -> None:
     size = sum(len(text.encode()) for text in texts)
     questions = [item.question for benchmark in sets for item in benchmark.items]
     _print("lm-eval janitor (Python)", _janitor(texts, questions), size)
-    _print("datatrove NGramsDecontFilter", _datatrove(texts, sets), size)
+    _print("datatrove n-gram decontamination", _datatrove(texts, sets), size)
 
 
 def _janitor(texts: list[str], questions: list[str]) -> float:
@@ -121,18 +121,21 @@ def _janitor(texts: list[str], questions: list[str]) -> float:
 
 
 def _datatrove(texts: list[str], sets: list[Benchmark]) -> float:
-    """Its own normalisation and hashes, as `NGramsDecontFilter.filter` uses them."""
-    from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontIndexer
+    """Its own words and hashes, put together as in `NGramsDecontFilter`.
+
+    The stage itself wants lighteval, which is not among the dependencies.
+    """
+    from datatrove.pipeline.decont.n_grams import NGramsDecontConfig
     from datatrove.utils.hashing import create_hash_func
     from datatrove.utils.text import ngrams, simplify_text
     from datatrove.utils.word_tokenizers import load_word_tokenizer
 
     config, tokenizer = NGramsDecontConfig(), load_word_tokenizer("en")
     hashed = create_hash_func(config.hash_config)
-    indexer = NGramsDecontIndexer("/tmp/unused", config=config)
     known: set[int] = set()
-    for item in [item for benchmark in sets[:1] for item in benchmark.items][:2000]:
-        known.update(indexer.compute_hashes(item.answer, item.question))
+    for item in sets[0].items:
+        words = tokenizer.word_tokenize(simplify_text(item.question, config.norm_config))
+        known.update(hashed(" ".join(gram)) for gram in ngrams(words, config.n_grams))
     start = time.process_time()
     for text in texts:
         words = tokenizer.word_tokenize(simplify_text(text, config.norm_config))
