@@ -83,6 +83,7 @@ def test_broken_utf8_at_a_documents_end_reads_nothing_beyond() -> None:
 
 def reference(text: str) -> list[int]:
     """The recipe again, character by character and without any care for speed."""
+
     def replaced(found: re.Match[str]) -> str:
         return "" if found[1] else " "
 
