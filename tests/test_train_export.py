@@ -9,7 +9,14 @@ import torch
 from tests.tiny_run import MODEL, make_run
 from train.errors import TrainError
 from train.evaluate import load_subject
-from train.export import check_folder, export_run, llama_tensors, real_tokens, write_folder
+from train.export import (
+    check_folder,
+    export_run,
+    llama_tensors,
+    real_tokens,
+    refuse_other_models,
+    write_folder,
+)
 from train.generate import SamplingSettings, continue_text, draw, generate_run
 from train.model import Decoder
 from train.process import prepare_process
@@ -129,3 +136,19 @@ def test_without_prompts_held_out_beginnings_are_continued(run_dir: Path) -> Non
     assert [sample["source"] for sample in result["samples"]] == ["docs", "math"]
     assert all(sample["prompt"] for sample in result["samples"])
     assert json.loads((run_dir / "eval" / "generations.json").read_bytes()) == result
+
+
+def test_interleaved_rope_is_reordered_for_llama(run_dir: Path, tmp_path: Path) -> None:
+    """check_folder compares the logits with `LlamaForCausalLM`'s and refuses a difference."""
+    model = Decoder(MODEL.model_copy(update={"rope_pairs": "neighbours"}))
+    model.initialise(seed=1)
+    dataset = run_datasets(run_dir)["docs"]
+    write_folder(model.eval(), dataset, tmp_path, "float32")
+    _, rows = real_tokens(dataset, "docs", model.config)
+    assert check_folder(model, tmp_path, rows)["max_logit_difference"] < 1e-4
+
+
+def test_what_llama_lacks_is_named() -> None:
+    refuse_other_models(MODEL)
+    with pytest.raises(TrainError, match="the model has ffn, logit_cap, which Llama does not"):
+        refuse_other_models(MODEL.model_copy(update={"ffn": "gelu", "logit_cap": 15.0}))

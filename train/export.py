@@ -52,12 +52,13 @@ def export_run(
         precision: of the stored weights.
 
     Raises:
-        TrainError: the folder is something else, or its logits are not ours.
+        TrainError: the folder is something else, its logits are not ours, or Llama lacks something.
     """
     target = directory or run_dir / "export"
     if target.exists() and any(target.iterdir()) and not (target / "export.json").exists():
         raise TrainError(f"{target}: exists and is no export of ours; choose another with -o")
     subject = load_subject(run_dir, step)
+    refuse_other_models(subject.model.config)
     model = round_weights(subject.model.cpu(), precision)
     plan, datasets = run_plan(run_dir), run_datasets(run_dir)
     dataset = datasets[plan.sources[0].name]
@@ -100,6 +101,22 @@ def write_folder(model: Decoder, dataset: Dataset, folder: Path, precision: Prec
     )
 
 
+def refuse_other_models(config: ModelConfig) -> None:
+    """Refuse a model that `LlamaForCausalLM` cannot express.
+
+    Raises:
+        TrainError: which switches it lacks.
+    """
+    llama = {"ffn": "swiglu", "mla": None, "short_window": None, "rope_backwards": False}
+    llama |= {"qk_norm_gain": None, "logit_cap": None, "norm_weights": True, "nanochat": None}
+    lacking = [name for name, value in llama.items() if getattr(config, name) != value]
+    if lacking:
+        raise TrainError(
+            f"the model has {', '.join(lacking)}, which Llama does not; only models without can be "
+            "exported, but `tally eval` and `tally generate` work on the run itself"
+        )
+
+
 def llama_config(config: ModelConfig, eos_id: int, precision: Precision) -> dict[str, Any]:
     """Our shape in Llama's words."""
     return {
@@ -132,7 +149,17 @@ def llama_config(config: ModelConfig, eos_id: int, precision: Precision) -> dict
 
 def llama_tensors(model: Decoder) -> dict[str, Tensor]:
     """Our weights under Llama's names; a tied head is left out, as Hugging Face does."""
-    return {_llama_name(name): value for name, value in model.state_dict().items()}
+    config, tensors = model.config, model.state_dict()
+    if config.rope_pairs == "neighbours":
+        for name in (n for n in tensors if n.endswith(("q_proj.weight", "k_proj.weight"))):
+            tensors[name] = _neighbours_to_halves(tensors[name], config.head_dim)
+    return {_llama_name(name): value for name, value in tensors.items()}
+
+
+def _neighbours_to_halves(weight_XD: Tensor, head_dim: int) -> Tensor:
+    """Reorder each head's channels so that pairs 2i, 2i + 1 become i, i + head_dim / 2."""
+    pairs = weight_XD.view(-1, head_dim // 2, 2, weight_XD.shape[1])
+    return pairs.transpose(1, 2).reshape(weight_XD.shape).contiguous()
 
 
 def _llama_name(name: str) -> str:
