@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ PNG = b"\x89PNG"
 
 def make_run(path: Path, steps: int, validated: bool) -> Path:
     path.mkdir(parents=True)
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"step": i, "loss": 5 - i / steps, "lr": 0.1, "grad_norm": None if i == 3 else 1.0}
         | {"tokens": 64 * (i + 1), "unique_tokens": min(64 * (i + 1), 256), "tokens_per_s": 9.0}
         for i in range(steps)
