@@ -1,7 +1,8 @@
-"""What every test module gets: an environment of its own."""
+"""What test modules share: an environment of their own each, and one S3 server."""
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 
@@ -17,3 +18,15 @@ def _own_environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """The address of an S3 server in this process; fsspec keeps connections, so one for all."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    server = import_module("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

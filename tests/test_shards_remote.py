@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,6 @@ from tests.helpers import make_dataset
 
 ROOT = Path(__file__).parent.parent
 TEXTS = {"a": [f"text {n} of a, which is a little longer" for n in range(40)], "b": ["other"] * 9}
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of an S3 server in this process; fsspec keeps connections, so one for all."""
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto.server")
-    server = import_module("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 class Bucket:
