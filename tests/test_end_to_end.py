@@ -43,7 +43,9 @@ def test_the_dataset_is_sound_and_its_funnel_balances(demo: Path) -> None:
         for stage in facts["funnel"]:
             for unit in ("documents", "characters", "tokens"):
                 dropped = sum(reason[unit] for reason in stage["dropped"].values())
-                assert stage[f"{unit}_in"] == stage[f"{unit}_out"] + dropped
+                edits = stage["edited"].values() if unit != "documents" else ()
+                less = sum(edit[f"{unit}_removed"] - edit[f"{unit}_added"] for edit in edits)
+                assert stage[f"{unit}_in"] == stage[f"{unit}_out"] + dropped + less
         held = facts["funnel"][-1]["tokens_out"]
         assert sum(split["tokens"] for split in facts["splits"].values()) == held
 
