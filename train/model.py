@@ -9,25 +9,16 @@ Tensor names carry their axes (Noam Shazeer's suffixes):
 Without any switch it computes, with the same weights, what transformers' `LlamaForCausalLM` does.
 """
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.model import ModelConfig
-from train.attention import Attention, LatentAttention, Masks, Rope, make_rope
+from train.attention import Attention, Batch, LatentAttention, Masks, make_rope
 from train.initial import initialise
+from train.kv_cache import KVCache
 from train.layers import FeedForward, RMSNorm
 from train.loss import Head, capped, loss_sums
-
-
-class Batch(NamedTuple):
-    """What every layer needs to know of the batch."""
-
-    tokens_BT: Tensor
-    rope: Rope
-    masks: Masks
 
 
 class Block(nn.Module):
@@ -43,8 +34,7 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, batch: Batch) -> Tensor:
         """One layer of the residual stream."""
-        normed_BTD = self.attention_norm(x_BTD)
-        x_BTD = x_BTD + self.attention(normed_BTD, batch.rope, batch.masks, batch.tokens_BT)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), batch)
         return x_BTD + self.ffn(self.ffn_norm(x_BTD))
 
 
@@ -60,14 +50,17 @@ class Nanochat(nn.Module):
         self.smear_scale = nn.Parameter(torch.zeros(1))
         self.backout_scale = nn.Parameter(torch.zeros(1))
 
-    def smear(self, x_BTD: Tensor, masks: Masks) -> Tensor:
+    def smear(self, x_BTD: Tensor, batch: Batch) -> Tensor:
         """Add a gated share of the token before; the first of a row or document has none."""
+        before = batch.cache.last_embedding(x_BTD) if batch.cache else None
+        x_BTD = x_BTD if before is None else torch.cat([before, x_BTD], dim=1)
         gate_BT1 = torch.sigmoid(self.smear_gate(x_BTD[:, 1:, : self.smear_gate.in_features]))
         share = self.smear_scale * gate_BT1 * x_BTD[:, :-1]
-        begins = masks.begins()
+        begins = batch.masks.begins()
         if begins is not None:
             share = share.masked_fill(begins.unsqueeze(-1), 0)
-        return torch.cat([x_BTD[:, :1], x_BTD[:, 1:] + share.to(x_BTD.dtype)], dim=1)
+        smeared = x_BTD[:, 1:] + share.to(x_BTD.dtype)
+        return smeared if before is not None else torch.cat([x_BTD[:, :1], smeared], dim=1)
 
     def mix(self, layer: int, x_BTD: Tensor, beginning_BTD: Tensor) -> Tensor:
         """The input of a layer: the stream and its beginning, each scaled."""
@@ -118,17 +111,41 @@ class Decoder(nn.Module):
                 the cross entropy in it, without a gradient.
             z_loss: weight of the z-loss (see `train.loss`) in what is to be minimised.
         """
-        num_positions = tokens_BT.shape[1]
-        assert num_positions <= self.config.max_seq_len, "row is longer than max_seq_len"
-        rope = make_rope(self.config, num_positions, tokens_BT.device)
-        batch = Batch(tokens_BT, rope, Masks(tokens_BT, cu_seqlens))
+        x_BTD = self.hidden(tokens_BT, cu_seqlens)
+        if targets_BT is None:
+            return self.logits(x_BTD)
+        head = self.output_head(z_loss)
+        return torch.stack(loss_sums(x_BTD.flatten(0, 1), targets_BT.flatten(), head))
+
+    def hidden(
+        self, tokens_BT: Tensor, cu_seqlens: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """The normalised end of the residual stream, [B, T, D].
+
+        Args:
+            tokens_BT: int64 [B, T].
+            cu_seqlens: as in `forward`; not with a cache.
+            cache: what was read before these tokens; they are added to it.
+        """
+        first, num_tokens = cache.num_positions if cache else 0, tokens_BT.shape[1]
+        assert first + num_tokens <= self.config.max_seq_len, "row is longer than max_seq_len"
+        rope = make_rope(self.config, num_tokens, tokens_BT.device, first)
+        batch = Batch(tokens_BT, rope, Masks(tokens_BT, cu_seqlens, cache), cache)
         x_BTD = F.dropout(self.embedding(tokens_BT), self.config.dropout, self.training)
         x_BTD = self.norm(self._blocks(x_BTD, batch))
+        if cache:
+            cache.advance(num_tokens)
+        return x_BTD
+
+    def output_head(self, z_loss: float = 0.0) -> Head:
+        """What turns the end of the residual stream into logits."""
         weight_VD = self.embedding.weight if self.head is None else self.head.weight
-        head = Head(weight_VD, self.config.logit_cap, z_loss)
-        if targets_BT is None:
-            return capped(F.linear(x_BTD, weight_VD), head.logit_cap)
-        return torch.stack(loss_sums(x_BTD.flatten(0, 1), targets_BT.flatten(), head))
+        return Head(weight_VD, self.config.logit_cap, z_loss)
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Logits [..., V] of the normalised end of the residual stream."""
+        head = self.output_head()
+        return capped(F.linear(x_BTD, head.weight_VD), head.logit_cap)
 
     def _blocks(self, x_BTD: Tensor, batch: Batch) -> Tensor:
         """The residual stream from the embedding to the last layer."""
@@ -139,7 +156,7 @@ class Decoder(nn.Module):
         return x_BTD
 
     def _nanochat_blocks(self, extra: Nanochat, x_BTD: Tensor, batch: Batch) -> Tensor:
-        x_BTD = beginning_BTD = middle_BTD = extra.smear(x_BTD, batch.masks)
+        x_BTD = beginning_BTD = middle_BTD = extra.smear(x_BTD, batch)
         for number, layer in enumerate(self.layers):
             x_BTD = layer(extra.mix(number, x_BTD, beginning_BTD), batch)
             if number == self.config.num_layers // 2:
