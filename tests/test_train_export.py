@@ -5,19 +5,23 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import save_file
 
+from configs.loading import load
+from configs.train import TrainConfig
+from tests import load_export
 from tests.tiny_run import MODEL, make_run
 from train.errors import TrainError
 from train.evaluate import load_subject
 from train.export import (
     check_folder,
     export_run,
-    llama_tensors,
     real_tokens,
-    refuse_other_models,
     write_folder,
 )
 from train.generate import SamplingSettings, continue_text, draw, generate_run
+from train.hf_llama import llama_tensors
 from train.model import Decoder
 from train.process import prepare_process
 from train.run_data import run_datasets
@@ -52,8 +56,6 @@ def test_facts_of_the_comparison_are_written(run_dir: Path, folder: Path) -> Non
 
 
 def test_pipeline_generates_and_tokenizes_as_we_do(run_dir: Path, folder: Path) -> None:
-    import transformers
-
     pipe = transformers.pipeline("text-generation", model=str(folder), device="cpu")
     (answer,) = pipe("Return the number", max_new_tokens=8)
     subject = load_subject(run_dir)
@@ -91,7 +93,7 @@ def test_untied_head_and_grouped_queries_export_too(run_dir: Path, tmp_path: Pat
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(5)
-    assert "lm_head.weight" in llama_tensors(model)
+    assert "lm_head.weight" in llama_tensors(model.state_dict(), config)
     dataset = run_datasets(run_dir)["math"]
     write_folder(model.eval(), dataset, tmp_path, "float32")
     facts = check_folder(model, tmp_path, real_tokens(dataset, "math", config)[1])
@@ -148,7 +150,49 @@ def test_interleaved_rope_is_reordered_for_llama(run_dir: Path, tmp_path: Path) 
     assert check_folder(model, tmp_path, rows)["max_logit_difference"] < 1e-4
 
 
-def test_what_llama_lacks_is_named() -> None:
-    refuse_other_models(MODEL)
-    with pytest.raises(TrainError, match="the model has ffn, logit_cap, which Llama does not"):
-        refuse_other_models(MODEL.model_copy(update={"ffn": "gelu", "logit_cap": 15.0}))
+def lively(model: Decoder) -> Decoder:
+    """With scalars, gates and norms that a mix-up would show."""
+    model.initialise(seed=1)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                torch.nn.init.uniform_(parameter, -0.5, 1.5, generator=generator)
+            elif name.endswith(("o_proj.weight", "down_proj.weight", "gate.weight")):
+                torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+    return model.eval()
+
+
+RECIPES = sorted(Path("configs/recipes/tiny").glob("*.yaml"))
+LLAMAS = {"l20_edu_135m", "l20_edu_135m_as_run", "mtlm1_200m", "tinylm_275m_a", "tinylm_275m_c"}
+GENERATING = {"gelu_d12_261m", "tinylm_275m_b"}  # one with a cache of its own, one with a latent
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipes_model_exports(run_dir: Path, tmp_path: Path, path: Path) -> None:
+    """check_folder compares logits alone, through the cache and padded."""
+    model = lively(Decoder(load(path, TrainConfig).model))
+    dataset = run_datasets(run_dir)["docs"]
+    write_folder(model, dataset, tmp_path, "float32")
+    rows = real_tokens(dataset, "docs", model.config)[1]
+    facts = check_folder(model, tmp_path, rows)
+    llama = path.stem in LLAMAS
+    assert facts["architecture"] == ("LlamaForCausalLM" if llama else "TallyForCausalLM")
+    assert (tmp_path / "modeling_tally.py").exists() != llama
+    furthest = max(value for name, value in facts.items() if name.startswith("max_"))
+    assert furthest < 1e-4 * max(1, facts["largest_logit"])
+    if path.stem in GENERATING:
+        _check_use(model, tmp_path, rows)
+
+
+@torch.inference_mode()
+def _check_use(model: Decoder, folder: Path, rows: torch.Tensor) -> None:
+    """As a user would: generation alone, padded, with beams, the pipeline; then in bfloat16."""
+    save_file({"tokens": rows, "logits": model(rows)}, folder / "expected.safetensors")
+    assert load_export.check(folder) < 1e-4
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.bfloat16, trust_remote_code=True
+    )
+    assert theirs.dtype == torch.bfloat16
+    ours = model.bfloat16()(rows).float()
+    assert (theirs(rows).logits.float() - ours).abs().max() < 0.02 * ours.abs().max() + 0.01
