@@ -37,6 +37,7 @@ _ORDER = [
     "trace",
     "eval",
     "export",
+    "import",
     "generate",
     "card",
     "compare",

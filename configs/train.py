@@ -190,6 +190,13 @@ class TrainConfig(Section):
     launch: LaunchConfig = LaunchConfig()
     seed: NonNegativeInt = 0
     """Of the initial weights; the data order has its own (data.seed)."""
+    init_from: str | None = None
+    """Folder of `tally import`: begin with those weights instead of random ones."""
+
+    @property
+    def shared_whole(self) -> bool:
+        """Whether ZeRO stage 1 is ours, by whole parameters (`train.owners`): what Muon needs."""
+        return self.optimizer.muon is not None and self.engine.zero_stage == 1
 
     @model_validator(mode="after")
     def _changes_fit(self) -> Self:

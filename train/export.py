@@ -24,11 +24,11 @@ from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file
 from shards.reader import Dataset, TokenStream
 from train.errors import TrainError
-from train.evaluate import Subject, load_subject
 from train.hf_custom import copy_code, custom_config
 from train.hf_llama import is_llama, llama_config, llama_tensors
 from train.model import Decoder
 from train.run_data import run_datasets, run_plan
+from train.subject import Subject, load_subject
 
 Precision = Literal["float32", "bfloat16"]
 TOLERANCE = 1e-3
@@ -126,6 +126,7 @@ def check_folder(model: Decoder, folder: Path, rows_BT: Tensor) -> dict[str, Any
     """
     import transformers
 
+    transformers.logging.disable_progress_bar()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, trust_remote_code=True
     )
