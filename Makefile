@@ -26,7 +26,7 @@ run: $(READY) ## The main job: from real text to an audited, accounted, evaluate
 	$(BIN)/tally demo
 
 test: $(READY) ## Run the tests (no GPU, no hub)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist worksteal
 
 check: $(READY) ## Lint, formatting, types
 	$(BIN)/ruff check .
