@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from configs.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
+_MOST_VALUES = 200_000
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -26,6 +27,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: a list or mapping as a key; keys are words")
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise ConfigError(f"line {line}: key '{key}' is given twice; keep one of them")
@@ -36,9 +40,33 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def parse_yaml(text: str) -> Any:
     """Parse YAML text safely; duplicate keys raise ConfigError."""
     try:
-        return yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
+        value = yaml.load(text, _UniqueKeyLoader)
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"not readable as YAML: {error}") from None
+    _require_bounded(value)
+    return value
+
+
+def _require_bounded(value: Any) -> None:
+    """Refuse what references (`*name`) blow up, or lead back into itself.
+
+    Raises:
+        ConfigError: more values than any configuration of ours has.
+    """
+    todo, count = [value], 0
+    while todo:
+        value = todo.pop()
+        count += 1
+        if count > _MOST_VALUES:
+            raise ConfigError(
+                f"more than {_MOST_VALUES} values, references written out; write fewer of them"
+            )
+        if isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
 
 
 def load(path: Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
@@ -76,7 +104,7 @@ def _extended(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
         path: the file.
         extending: the files that led to it.
     """
-    if path.resolve() in extending:
+    if _is_file(path) and path.resolve() in extending:
         raise ConfigError(f"{path}: extends itself; take one `extends` out")
     values = _read_mapping(path)
     base = values.pop("extends", None)
@@ -99,7 +127,7 @@ def _merged(base: Any, values: Any) -> Any:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not _is_file(path):
         raise ConfigError(f"{path}: no such file; give the path of a YAML configuration")
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"))
@@ -108,6 +136,13 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected `key: value` lines at the top level")
     return values
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or one that no file can have
+        return False
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -3,6 +3,7 @@
 Where stdout is no terminal (a log file, CI), progress becomes a plain line every half minute.
 """
 
+import errno
 import sys
 import time
 from collections.abc import Iterator
@@ -107,6 +108,31 @@ def is_user_error(error: BaseException) -> bool:
     return isinstance(error, ValueError) and type(error).__module__.split(".")[0] in _OUR_FOLDERS
 
 
+_OF_THE_MACHINE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or have the quota raised",
+    errno.EFBIG: "the file may not grow: look at `ulimit -f` and the file system's limits",
+    errno.EIO: "the disk could not read or write; look at its state (dmesg)",
+    errno.EROFS: "the file system is mounted read-only; choose another place",
+    errno.EACCES: "change the permissions, or choose another place",
+    errno.EPERM: "change the permissions, or choose another place",
+    errno.ENOLCK: "the file system has no locks; mount it with locks, or choose another place",
+    errno.ESTALE: "the network share was exchanged under us; mount it again",
+    errno.ETIMEDOUT: "the storage did not answer; look at its state",
+    errno.EMFILE: "too many open files; raise `ulimit -n`",
+    errno.ENFILE: "the machine has too many open files; close some",
+}
+
+
+def machine_trouble(error: BaseException) -> str | None:
+    """What to tell the user where the disk or the system refused; None for anything else."""
+    if not isinstance(error, OSError) or error.errno not in _OF_THE_MACHINE:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    way_out = _OF_THE_MACHINE[error.errno]
+    return f"{where}{error.strerror} (errno {error.errno}); {way_out}, and run the command again"
+
+
 def fail(error: BaseException) -> NoReturn:
     """Print `error: ...` on stderr and leave with exit code 2."""
     Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
@@ -114,12 +140,15 @@ def fail(error: BaseException) -> NoReturn:
 
 
 def main(app: typer.Typer) -> None:
-    """Run a command line; our own exceptions are printed plainly, bugs keep their traceback."""
+    """Run a command line; our own exceptions and a full disk are said plainly, bugs keep theirs."""
     try:
         app()
     except KeyboardInterrupt:
         fail(KeyboardInterrupt("interrupted; run the same command again to go on"))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        trouble = machine_trouble(error)
+        if trouble is not None:
+            fail(OSError(trouble))
         if not is_user_error(error):
             raise
         fail(error)

@@ -13,12 +13,14 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
-import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from contamination import hub_sets, lm_eval_tasks, olmo
@@ -27,6 +29,8 @@ from contamination.fields import DEFAULT, FieldMap, Rule, to_item
 from contamination.items import Benchmark, Item
 from contamination.registry import map_of_task, olmo_names, registered
 
+_BATCH_ROWS = 1000
+_MOST_BYTES = 1 << 30
 _FORMS = "olmo:SET, hub:SET, lm-eval:TASK, samples:FILE or NAME=FILE?question=COLUMN&answer=COLUMN"
 
 
@@ -129,29 +133,44 @@ def _existing_rows(name: str, path: Path) -> Iterator[dict[str, Any]]:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix == ".parquet":
-        try:
-            yield from pl.read_parquet(path).iter_rows(named=True)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise AuditError(f"{path}: broken file: {error}") from None
+        yield from _table_rows(path)
         return
-    content = path.read_bytes()
     try:
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-        text = content.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = _content(path).decode("utf-8-sig")
+        if ".csv" in path.suffixes:
+            yield from csv.DictReader(io.StringIO(text, newline=""))
+            return
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise AuditError(f"{path}: broken file: {error}") from None
-    if ".csv" in path.suffixes:
-        yield from csv.DictReader(io.StringIO(text, newline=""))
-        return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _json_row(line, f"{path}: line {number}")
 
 
+def _table_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_ROWS):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise AuditError(f"{path}: broken file: {error}") from None
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes, unpacked; a small archive may hold far more than memory does."""
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    with gzip.open(path) as packed:
+        content = packed.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise AuditError(f"{path}: unpacks to more than {_MOST_BYTES >> 30} GiB; not a benchmark")
+    return content
+
+
 def _json_row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise AuditError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
         raise AuditError(f"{where}: expected an object {{...}} with the item's fields")

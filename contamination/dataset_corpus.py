@@ -34,7 +34,7 @@ class DatasetCorpus:
     unit_scale = 1e-6
 
     def __init__(self, address: Path | str) -> None:
-        self._dataset = Dataset.open(address)
+        self._dataset = Dataset.open(address, check=True)
         self.digest = self._dataset.manifest.dataset_id
         self._table = byte_table(self._dataset.tokenizer())
         self._words = token_table(self._table)
@@ -112,6 +112,7 @@ class DatasetCorpus:
             shard=piece.name,
             token_start=start,
             token_ends=self._table.ends(tokens),
+            masked=shard.stream.masked_within(start, start + count),
         )
 
     def _documents(self, piece: Piece) -> pl.DataFrame:

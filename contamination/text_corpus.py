@@ -8,6 +8,7 @@ which accepts it or says which row is wrong.
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ from contamination.errors import AuditError
 from shards.hashing import blake3_file, blake3_json
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+_MOST_LINE_BYTES = 2 << 30  # a small archive may hold one of any size
 _ID_COLUMNS = ("id", "doc_id")
 
 
@@ -62,7 +64,10 @@ class TextCorpus:
         """The text column as bytes."""
         if isinstance(block.content, tuple):
             file, group = block.content
-            column = pq.ParquetFile(file).read_row_group(group, [self._text_column]).column(0)
+            try:
+                column = pq.ParquetFile(file).read_row_group(group, [self._text_column]).column(0)
+            except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+                raise AuditError(f"{file}: row group {group}: broken file: {error}") from None
             if column.null_count:
                 row = block.first_document + column.is_null().to_pylist().index(True)
                 raise AuditError(f"{block.piece}: row {row + 1}: '{self._text_column}' is null")
@@ -114,7 +119,7 @@ class TextCorpus:
         try:
             metadata = pq.ParquetFile(file).metadata
             columns = pq.read_schema(file).names
-        except pa.ArrowInvalid as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise AuditError(f"{file}: broken file: {error}") from None
         if self._text_column not in columns:
             raise AuditError(f"{file}: no column '{self._text_column}'; it has {columns}")
@@ -153,7 +158,7 @@ class TextCorpus:
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AuditError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
         raise AuditError(f"{where}: expected an object {{...}}")
@@ -190,7 +195,7 @@ def _line_blocks(file: Path, piece: Piece) -> Iterator[Block]:
                 yield Block(piece.name, first, content, position - progress)
                 progress = position
                 first += _count_lines(content)
-        except (OSError, EOFError, zstandard.ZstdError) as error:
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
             raise AuditError(f"{file}: broken file: {error}") from None
 
 
@@ -211,5 +216,9 @@ def _whole_lines(stream: Any) -> Iterator[bytes]:
             rest = tail
         else:
             rest += chunk
+            if len(rest) > _MOST_LINE_BYTES:
+                raise AuditError(
+                    f"a line of more than {_MOST_LINE_BYTES >> 30} GiB: no document a line"
+                )
     if rest.strip():
         yield rest

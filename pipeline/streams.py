@@ -21,6 +21,7 @@ from zstandard import ZstdDecompressor
 from pipeline.errors import BuildError
 from pipeline.task_report import report_share
 from shards import remote
+from shards.address_check import refuse_secrets
 from shards.hashing import blake3_file
 
 _LINES_A_REPORT = 256
@@ -44,6 +45,7 @@ def find(pattern: str) -> list[str]:
     Raises:
         BuildError: the remote storage cannot be asked.
     """
+    refuse_secrets(pattern, BuildError)
     if not is_remote(pattern):
         return sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     with storage_explained(pattern):

@@ -14,6 +14,7 @@ from fsspec.core import url_to_fs
 from configs.terminal import progress
 from pipeline.errors import BuildError
 from pipeline.streams import storage_explained
+from shards.address_check import refuse_secrets
 from shards.hashing import blake3_file
 from shards.manifest import MANIFEST_NAME, Manifest, load_manifest, parse_manifest
 
@@ -27,6 +28,7 @@ def dataset_at(address: str) -> Manifest | None:
     Raises:
         BuildError: the storage cannot be used, or holds files that are no dataset.
     """
+    refuse_secrets(address, BuildError)
     with storage_explained(address):
         files, root = url_to_fs(address)
         files.invalidate_cache()

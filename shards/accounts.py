@@ -37,8 +37,8 @@ class Accounts:
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
-        """Dataset of every source, opened when first asked for."""
-        return {name: Dataset.open(address) for name, address in self.addresses.items()}
+        """Dataset of every source, opened when first asked for; files are checked when read."""
+        return {name: Dataset.open(address, check=True) for name, address in self.addresses.items()}
 
     @cached_property
     def sources(self) -> list[SourceAccount]:

@@ -25,6 +25,7 @@ from shards.formats_base import EosAt, PeerDocument, Reading
 from shards.hashing import blake3_file, content_hash
 from shards.index import DocumentRow, index_frame
 from shards.manifest import Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
+from shards.tokenizer_file import load_tokenizer
 from shards.writer import SplitWriter, token_dtype
 
 _BATCH_TOKENS = 1 << 20
@@ -102,7 +103,7 @@ def import_dataset(
     with new_directory(destination) as directory:
         with atomic_write(directory / "tokenizer.json") as file:
             file.write(tokenizer_path.read_bytes())
-        tokenizer = _load_tokenizer(tokenizer_path)
+        tokenizer = load_tokenizer(tokenizer_path)
         facts = _tokenizer_facts(directory, tokenizer, wanted, name)
         dtype = np.dtype(wanted.dtype or facts.dtype).newbyteorder("<")
         reading = Reading(facts.eos_id, wanted.eos_at, dtype)
@@ -239,13 +240,6 @@ def _tokenizer_path(root: Path, given: Path | None) -> Path:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; name the tokens' tokenizer with --tokenizer")
     return path
-
-
-def _load_tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise DatasetError(f"{path}: not a tokenizer.json ({error})") from None
 
 
 def _tokenizer_facts(

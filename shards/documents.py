@@ -63,9 +63,13 @@ class DocumentReader:
         for shard, facts in enumerate(self.stream.facts.shards):
             (rows,) = find_values(self.stream.files.path(facts.ids_path), [key])
             for row in rows:
+                if row >= facts.documents:
+                    continue
                 document = _IndexFile(self.stream, shard).named(row, doc_id)
                 if document:
                     return document
+        for facts in self.stream.facts.shards:  # a damaged table may have hidden it
+            self.stream.files.check(facts.ids_path)
         return None
 
     def at(self, shard: int, row: int) -> Document:
@@ -89,7 +93,8 @@ class _IndexFile:
 
     def __init__(self, stream: TokenStream, shard: int) -> None:
         self._stream, self._base = stream, stream.starts[shard]
-        self._file = pq.ParquetFile(stream.files.path(stream.facts.shards[shard].index_path))
+        name = stream.facts.shards[shard].index_path
+        self._file = pq.ParquetFile(stream.files.checked(name))
 
     def load(self, ranges: list[tuple[int, int]]) -> None:
         """Read the row groups that hold these tokens of the stream."""

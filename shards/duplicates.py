@@ -84,8 +84,11 @@ class Duplicates:
         Raises:
             DatasetError: missing, or changed.
         """
-        path = run / Path(facts["file"]).name
-        if not path.is_file() or blake3_file(path) != facts["blake3"]:
+        try:
+            path, digest = run / Path(facts["file"]).name, facts["blake3"]
+        except (KeyError, TypeError, IndexError) as error:
+            raise DatasetError(f"{run}: plan.json does not name its duplicates ({error})") from None
+        if not path.is_file() or blake3_file(path) != digest:
             raise DatasetError(
                 f"{path}: missing or changed since the plan was made, so unique tokens cannot be "
                 "counted; restore the file"
@@ -116,7 +119,7 @@ def _texts(number: int, stream: TokenStream) -> pl.DataFrame:
     frames = []
     columns = ["content_hash", "token_start", "token_count"]
     for shard, start in zip(stream.facts.shards, stream.starts, strict=False):
-        frame = pl.read_parquet(stream.files.path(shard.index_path), columns=columns)
+        frame = pl.read_parquet(stream.files.checked(shard.index_path), columns=columns)
         frames.append(frame.with_columns(pl.col("token_start") + start))
     return pl.concat(frames).with_columns(source=pl.lit(number, dtype=pl.Int64))
 

@@ -44,6 +44,11 @@ class DatasetFiles:
             self.check(name)
         return path
 
+    def checked(self, name: str) -> Path:
+        """The local file of that name, its checksum verified whatever was asked for at opening."""
+        self.check(name)
+        return self.path(name)
+
     def check(self, name: str) -> None:
         """Verify a file's checksum, once.
 

@@ -41,7 +41,7 @@ class Part:
 
     def index(self, shard: ShardFacts) -> pl.DataFrame:
         """The shard's document index, `token_start` counted in the shard."""
-        return pl.read_parquet(self.dataset.files.path(shard.index_path))
+        return pl.read_parquet(self.dataset.files.checked(shard.index_path))
 
 
 class Reading(NamedTuple):

@@ -53,7 +53,11 @@ def open_datatrove(path: Path, reading: Reading) -> TokenFile:
     ends = np.fromfile(index_path, "<u8").astype(np.int64)
     total, size = int(ends[-1]) if len(ends) else 0, path.stat().st_size
     token_bytes = size // total if total > 0 else 2
-    if token_bytes not in _TYPES or total * token_bytes != size or (np.diff(ends) < 0).any():
+    if (
+        token_bytes not in _TYPES
+        or total * token_bytes != size
+        or (np.diff(ends, prepend=0) < 0).any()
+    ):
         raise DatasetError(
             f"{path}: {size} bytes, the index ends at token {total}, which makes neither uint16 "
             "nor uint32; one of the two is cut off or of another file"

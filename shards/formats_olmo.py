@@ -7,6 +7,7 @@ source file, place in the source file. OLMo-core reads both; without the second,
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from shards.errors import DatasetError
 from shards.formats_base import Label, Part, Reading, TokenFile
 from shards.formats_raw import open_raw
 
+_MOST_LINE_BYTES = 1 << 20
 _COLUMNS = ("token_start", "token_count", "doc_id", "origin_file", "origin_row")
 
 
@@ -73,13 +75,25 @@ def _labels(path: Path) -> Iterator[Label]:
 
 def _rows(path: Path) -> Iterator[list[str]]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
-            for number, row in enumerate(csv.reader(text), start=1):
-                if len(row) != 5 or not all(row[i].isdecimal() for i in (0, 1, 4)):
+        with gzip.open(path, "rb") as packed:
+            for number, row in enumerate(csv.reader(_lines(packed, path)), start=1):
+                if len(row) != 5 or not all(_is_count(row[i]) for i in (0, 1, 4)):
                     raise DatasetError(
                         f"{path}, line {number}: {row}, not start,end,id,source,place; "
                         "restore it, or remove it to have documents cut at EOS"
                     )
                 yield row
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise DatasetError(f"{path}: not readable ({error}); restore or remove it") from None
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) < 19  # fits 64 bits
+
+
+def _lines(packed: gzip.GzipFile, path: Path) -> Iterator[str]:
+    """Lines of bounded length: a small archive may hold one of any size."""
+    while line := packed.readline(_MOST_LINE_BYTES):
+        if len(line) == _MOST_LINE_BYTES:
+            raise DatasetError(f"{path}: a line of more than {_MOST_LINE_BYTES} bytes; restore it")
+        yield line.decode("utf-8")

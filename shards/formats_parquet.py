@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.exceptions import PanicException
 
 from shards.convert_files import Output
 from shards.detokenize import Decoder
@@ -110,12 +111,13 @@ def _opened(path: Path) -> Any:
     """The file, its columns checked."""
     try:
         file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        schema = file.schema_arrow
+        names = schema.names
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not readable as Parquet ({error}); restore it") from None
-    schema = file.schema_arrow
-    if "tokens" not in schema.names:
+    if "tokens" not in names:
         raise DatasetError(
-            f"{path}: no column 'tokens'; there are: {', '.join(schema.names)}. "
+            f"{path}: no column 'tokens'; there are: {', '.join(names)}. "
             "A file of texts is read by `tally build` (kind: parquet), which also filters it"
         )
     kind = schema.field("tokens").type
@@ -129,8 +131,22 @@ def _read_batches(path: Path) -> Iterator[pl.DataFrame]:
     with _opened(path) as file:
         names = file.schema_arrow.names
         columns = [name for name in ("id", "text", "tokens", "origin") if name in names]
-        for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
-            yield pl.DataFrame(batch)
+        batches = file.iter_batches(_BATCH_ROWS, columns=columns)
+        row = 0
+        while True:
+            try:
+                batch = next(batches, None)
+                if batch is not None:
+                    batch.validate(full=True)  # offsets and UTF-8, which polars takes on trust
+                frame = None if batch is None else pl.DataFrame(batch)
+            except (OSError, pa.ArrowException, UnicodeDecodeError, PanicException) as error:
+                raise DatasetError(
+                    f"{path}: not readable from row {row} on ({error}); restore it"
+                ) from None
+            if frame is None:
+                return
+            yield frame
+            row += len(frame)
 
 
 def _flat(path: Path, tokens: pl.Series, row: int) -> tuple[Any, Any]:

@@ -4,7 +4,6 @@ A run's plan may grow by phases appended to it. The plans it had before are note
 are beginnings of the present one, so that they can be worked out from it and their ids compared.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from shards.atomic import write_json_atomic
 from shards.errors import DatasetError
+from shards.json_input import parse_json
 from shards.plan import Plan
 
 
@@ -55,8 +55,13 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, str]]:
     try:
         plan = Plan.from_json(values["plan"])
         stated, datasets, facts = values["plan_id"], values["datasets"], values["duplicates"]
+        addresses = {source.name: datasets[source.name] for source in plan.sources}
     except (KeyError, TypeError, AttributeError) as error:
         raise _not_ours(path, error) from None
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
+    if not all(isinstance(address, str) for address in addresses.values()):
+        raise _not_ours(path, "an address that is no text")
     if plan.plan_id != stated:
         raise DatasetError(
             f"{path}: plan_id {stated} but the plan hashes to {plan.plan_id}: edited"
@@ -65,7 +70,7 @@ def load_plan(path: Path) -> tuple[Plan, dict[str, str]]:
         from shards.duplicates import Duplicates  # here: polars takes 0.1 s to load
 
         plan = replace(plan, duplicates=Duplicates.load(path.parent, facts))
-    return plan, dict(datasets)
+    return plan, addresses
 
 
 def earlier_plans(path: Path) -> tuple[Earlier, ...]:
@@ -80,20 +85,25 @@ def earlier_plans(path: Path) -> tuple[Earlier, ...]:
     except (KeyError, TypeError) as error:
         raise _not_ours(path, error) from None
     for old in found:
+        if not (_is_count(old.num_phases) and _is_count(old.num_sources)):
+            raise _not_ours(path, f"{old}")
         if plan.prefix(old.num_phases, old.num_sources).plan_id != old.plan_id:
             raise DatasetError(f"{path}: earlier plan {old.plan_id} is no beginning of this one")
     return found
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DatasetError(f"{path}: no plan there; is {path.parent} a run of `tally train`?")
-    try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        raise _not_ours(path, error) from None
+    values = parse_json(path.read_bytes(), str(path))
+    if not isinstance(values, dict):
+        raise _not_ours(path, f"{type(values).__name__} where an object belongs")
     return values
 
 
-def _not_ours(path: Path, error: Exception) -> DatasetError:
+def _not_ours(path: Path, error: object) -> DatasetError:
     return DatasetError(f"{path}: not a plan of ours ({error}); restore the file")

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from shards.address_check import refuse_secrets
 from shards.atomic import atomic_write, sync
 from shards.cache import cache_directory
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
+from shards.lock import no_locks
 from shards.manifest import MANIFEST_NAME, FileFacts, Manifest, parse_manifest
 
 _BLOCK_BYTES, _BLOCKS_AT_ONCE = 8 << 20, 8
@@ -47,6 +49,7 @@ class RemoteDataset:
         """
         from fsspec.core import url_to_fs  # here: local datasets need not wait for it
 
+        refuse_secrets(address)
         self.address = address.rstrip("/")
         with storage_explained(self.address):
             self._files, self._root = url_to_fs(self.address)
@@ -71,7 +74,7 @@ class RemoteDataset:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # another process may be fetching it
+            _lock(part, file, fcntl.LOCK_EX)  # another process may be fetching it
             if target.is_file():
                 part.unlink(missing_ok=True)
                 return target
@@ -159,9 +162,16 @@ def _shared_lock(directory: Path) -> IO[bytes]:
     """Keep a copy from being removed; the system drops the lock with the process."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock_file(directory).open("ab")
-    fcntl.flock(lock, fcntl.LOCK_SH)
+    _lock(_lock_file(directory), lock, fcntl.LOCK_SH)
     os.utime(lock.fileno())  # last used
     return lock
+
+
+def _lock(path: Path, file: IO[bytes], kind: int) -> None:
+    try:
+        fcntl.flock(file, kind)
+    except OSError as error:
+        raise DatasetError(no_locks(path, error)) from None
 
 
 def _make_room(needed: int, keep: Path) -> None:
@@ -169,7 +179,10 @@ def _make_room(needed: int, keep: Path) -> None:
     stated = os.environ.get("TALLY_CACHE_LIMIT_GB")
     if not stated:
         return
-    limit = float(stated) * 1e9
+    try:
+        limit = float(stated) * 1e9
+    except ValueError:
+        raise DatasetError(f"TALLY_CACHE_LIMIT_GB is '{stated}', not a number of GB") from None
     copies = [path for path in _datasets().iterdir() if path.is_dir()]
     sizes = {path: _bytes_under(path) for path in copies}
     for path in sorted(copies, key=lambda path: _lock_file(path).stat().st_mtime):

@@ -1,6 +1,7 @@
 """The text index of a dataset: from a passage to the tokens where it may stand, in milliseconds.
 
     TALLY_CACHE/text/<dataset_id>/<source>/<split>/00000.grams    a table a shard (`hash_table`)
+                                                   00000.sums     checksums of its blocks
 
 `tally inspect DATASET --index` makes it, from the tokens alone; it may be deleted at any time. It
 holds the sample of token sequences that `shards.grams` chooses, 0.37 bytes a token. A passage is
@@ -8,6 +9,7 @@ encoded as if it stood alone; its first and last words, which may be cut in othe
 stand, are left aside, and what is left must have SURE_TOKENS tokens.
 """
 
+import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,7 @@ from shards.atomic import atomic_write
 from shards.cache import cache_directory
 from shards.errors import DatasetError
 from shards.grams import SURE_TOKENS, sampled
-from shards.hash_table import find_values, write_table
+from shards.hash_table import find_values, write_sums, write_table
 from shards.manifest import ShardFacts
 from shards.reader import Dataset, TokenStream
 
@@ -94,7 +96,7 @@ class TextIndex:
             for source, facts in self._dataset.manifest.sources.items()
             for split, split_facts in facts.splits.items()
             for number, shard in enumerate(split_facts.shards)
-            if not self._path(shard).is_file()
+            if not _sums_of(self._path(shard)).is_file()
         ]
 
     def build(self, advance: Callable[[float], None] = lambda _: None) -> None:
@@ -116,7 +118,7 @@ class TextIndex:
         keys = [probe.key for probe in passage.probes]
         paths = [self._path(shard) for shard in stream.facts.shards]
         with ThreadPoolExecutor(_READERS) as pool:
-            tables = list(pool.map(lambda path: find_values(path, keys), paths))
+            tables = list(pool.map(lambda path: _looked_up(path, keys), paths))
         found: dict[int, int] = {}
         for base, places in zip(stream.starts, tables, strict=False):
             for probe, positions in zip(passage.probes, places, strict=True):
@@ -132,9 +134,30 @@ class TextIndex:
                 "place; build the dataset with smaller shards"
             )
         path = self._path(stream.facts.shards[number])
+        table = io.BytesIO()
+        write_table(table, *sampled(tokens))
         with atomic_write(path) as file:
-            write_table(file, *sampled(tokens))
+            file.write(table.getbuffer())
+        with atomic_write(_sums_of(path)) as file:  # last: its presence says the table is whole
+            write_sums(table.getvalue(), file)
         return len(tokens)
 
     def _path(self, shard: ShardFacts) -> Path:
         return (self.directory / shard.path).with_suffix(".grams")
+
+
+def _sums_of(path: Path) -> Path:
+    return path.with_suffix(".sums")
+
+
+def _looked_up(path: Path, keys: list[int]) -> list[list[int]]:
+    """Like `find_values`; a damaged table is taken away, so that it is made anew."""
+    try:
+        return find_values(path, keys, _sums_of(path))
+    except DatasetError as error:
+        for damaged in (_sums_of(path), path):
+            damaged.unlink(missing_ok=True)
+        raise DatasetError(
+            f"{error}: this part of the text index is removed; make it anew with "
+            "`tally inspect DATASET --index`, or ask again and all tokens are searched"
+        ) from None

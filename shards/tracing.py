@@ -5,10 +5,12 @@ hold them are looked up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from shards.documents import Document, DocumentReader
 from shards.errors import DatasetError
+from shards.ledger import ledger_entry, planned_entry
 from shards.plan import Plan
 from shards.reader import Dataset, TokenStream
 from shards.text_search import TextSearch
@@ -71,6 +73,23 @@ def streams_of(plan: Plan, datasets: Mapping[str, Dataset]) -> dict[str, TokenSt
             )
         streams[facts.name] = dataset.stream(facts.source, facts.split)
     return streams
+
+
+def check_step(run: Path, plan: Plan, datasets: Mapping[str, Dataset], step: int) -> None:
+    """Compare the tokens of a step, as they are now, with what the ledger says was trained on.
+
+    Raises:
+        DatasetError: they differ, so that the text shown would not be what the model saw.
+    """
+    entry = ledger_entry(run, step)
+    if entry is None:
+        return  # planned, not trained yet
+    wanted = planned_entry(plan, step, streams_of(plan, datasets))["tokens_digest"]
+    if wanted != entry.tokens_digest:
+        raise DatasetError(
+            f"{run}: the tokens of step {step} are not those that the ledger says were trained on; "
+            "a shard or the ledger is damaged: see `tally verify` and `tally ledger --verify`"
+        )
 
 
 def trace_step(

@@ -18,7 +18,9 @@ from contamination.exposure import RunHistory
 from contamination.items import Benchmark, Item
 from contamination.report import matches, summary
 from shards.detokenize import byte_table
+from shards.hashing import blake3_file
 from shards.ledger import Ledger, LedgerEntry, planned_entry
+from shards.manifest import Manifest, seal
 from shards.plan import Plan, PlanPhase, PlanSource
 from shards.plan_file import save_plan
 from shards.reader import Dataset
@@ -142,6 +144,9 @@ def test_documents_without_eos_are_refused(dataset: Dataset, tmp_path: Path) -> 
     tokens = np.fromfile(shard, "<u2")
     tokens[-1] = 5
     tokens.tofile(shard)
+    values = dataset.manifest.model_dump(mode="json")
+    values["sources"]["web"]["splits"]["train"]["shards"][0]["blake3"] = blake3_file(shard)
+    seal(dataset.path, Manifest.model_validate(values))  # a stranger's, whose checksums fit
     with pytest.raises(AuditError, match="does not end with EOS"):
         audit(dataset.path, tmp_path)
 

@@ -58,8 +58,9 @@ def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     windows = tokens // SEQ_LEN // (STEPS // 2)
     plan = Plan(SEQ_LEN, 1, "shuffled", (source,), (PlanPhase("p", STEPS, windows, ("1",)),))
     save_plan(plan, {"mixed": str(dataset.path)}, folder / "plan.json")
-    entries = [planned_entry(plan, step) for step in range(STEPS)]
-    lines = [LedgerEntry(step=k, tokens_digest="", **e) for k, e in enumerate(entries)]
+    streams = {"mixed": dataset.stream("s")}
+    entries = [planned_entry(plan, step, streams) for step in range(STEPS)]
+    lines = [LedgerEntry(step=k, **e) for k, e in enumerate(entries)]
     (folder / "ledger.jsonl").write_text("".join(json.dumps(vars(e)) + "\n" for e in lines))
     return folder
 
