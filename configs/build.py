@@ -165,6 +165,23 @@ Source = Annotated[
 ]
 
 
+class PassagesConfig(Section):
+    """Passages that stand in several documents, cut out of all but the first of them.
+
+    C4's spans of three sentences are `{unit: sentence, span: 3, min_words: 1}`.
+    """
+
+    unit: Literal["line", "paragraph", "sentence"] = "line"
+    """What texts are cut into: lines (a paragraph in text from the web), what blank lines separate,
+    or English sentences."""
+    span: Annotated[int, Field(ge=1, le=20)] = 1
+    """Units that must stand one after the other."""
+    min_words: Annotated[int, Field(ge=1)] = 10
+    """Words of the shortest passage that is looked at."""
+    min_words_left: Annotated[int, Field(ge=0)] = 50
+    """A document that has fewer words left after a cut is dropped."""
+
+
 _DEDUP_PRESETS = {"fineweb": {"bands": 14, "rows_per_band": 8}}
 
 
@@ -189,6 +206,9 @@ class DedupConfig(Section):
     against: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Datasets, as directories or addresses, whose documents are not to be repeated: what equals
     one of them, or is a near-duplicate of one, is dropped as `held_exact` or `held_near`."""
+    passages: PassagesConfig | None = None
+    """Lines, paragraphs or sentences that other documents have are cut out as well, `{}` for the
+    defaults."""
     memory_mb: Annotated[int, Field(ge=512, exclude=True)] = 1024
     """Memory of a process in megabytes; more means fewer passes over the files, never another
     result. What is mapped from files is not counted: the system takes it back at will."""
@@ -224,7 +244,7 @@ class DecontaminationConfig(Section):
     @model_validator(mode="after")
     def _margin_of_a_cut(self) -> "DecontaminationConfig":
         if self.margin_characters and self.action != "cut":
-            raise ValueError("'margin_characters' goes with action 'cut': a drop takes everything")
+            raise ValueError("'margin_characters' goes with action 'cut' alone")
         return self
 
 

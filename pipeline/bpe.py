@@ -1,6 +1,6 @@
 """The tokenizer of a dataset: byte-level BPE trained on its train split, or a file as given."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ class MakeTokenizer(PipelineStep):
     Args:
         inputs: (source, documents file) in reading order.
         duplicates: what the deduplication stage decided.
-        decontaminated: folder of what decontamination made of the documents, or None.
+        revised: folders of the stages that revised the documents, in order.
         split: how validation documents, which are not trained on, are chosen.
         config: size of the vocabulary.
         given: the file to use, where none is trained.
@@ -49,7 +49,7 @@ class MakeTokenizer(PipelineStep):
         self,
         inputs: list[tuple[str, Path]],
         duplicates: Path,
-        decontaminated: Path | None,
+        revised: Sequence[Path],
         split: SplitConfig,
         config: TokenizerConfig,
         given: Path | None,
@@ -57,7 +57,7 @@ class MakeTokenizer(PipelineStep):
     ) -> None:
         super().__init__()
         self.inputs, self.duplicates, self.split = inputs, duplicates, split
-        self.decontaminated = decontaminated
+        self.revised = revised
         self.config, self.given, self.folder = config, given, folder
 
     def run(
@@ -68,7 +68,7 @@ class MakeTokenizer(PipelineStep):
             sample = Sample(
                 self.inputs,
                 self.duplicates,
-                self.decontaminated,
+                self.revised,
                 self.split,
                 self.config.train_characters,
             )
@@ -89,7 +89,7 @@ class Sample:
     Args:
         inputs: (source, documents file) in reading order.
         duplicates: what the deduplication stage decided.
-        decontaminated: folder of what decontamination made of them, or None.
+        revised: folders of the stages that revised them, in order.
         split: how validation documents are chosen.
         most: about so many characters at most.
 
@@ -101,12 +101,12 @@ class Sample:
         self,
         inputs: list[tuple[str, Path]],
         duplicates: Path,
-        decontaminated: Path | None,
+        revised: Sequence[Path],
         split: SplitConfig,
         most: int,
     ) -> None:
         self._inputs, self._duplicates, self._split = inputs, duplicates, split
-        self._decontaminated = decontaminated
+        self._revised = revised
         there = pl.scan_parquet([path for _, path in inputs]).select(pl.col("characters").sum())
         share = min(1.0, most / max(1, there.collect().item()))
         self._limit = int(share * 2**64)
@@ -116,7 +116,7 @@ class Sample:
         """The documents' texts in reading order, some at a time."""
         for rank, (_, path) in enumerate(tracked(self._inputs, len(self._inputs))):
             decisions = Decisions(task_file(self._duplicates, rank), self._split)
-            revisions = Revisions(self._decontaminated, rank)
+            revisions = Revisions(self._revised, rank)
             yield from self._of_file(path, decisions, revisions)
 
     def _of_file(

@@ -177,6 +177,7 @@ def _run(plan: Plan, executor: ExecutorConfig, workers: int | None) -> dict[str,
             start = time.monotonic()
             stage.run(runner)
             times[stage.name] = round(time.monotonic() - start, 2)
+            plan.find_duplicates.clear()
     return times
 
 
@@ -200,10 +201,16 @@ def _manifest(plan: Plan, planner: Planner) -> Manifest:
         config=_config_json(config),
         tokenizer=_tokenizer_facts(plan, planner),
         sources={name: _source_facts(name, plan, planner) for name in planner.sources},
-        dedup=json.loads((plan.dedup.directory / "facts.json").read_text(encoding="utf-8")),
+        dedup=_dedup_facts(plan),
         decontamination=plan.decontaminate and plan.decontaminate.remove.facts(),
         versions=planner.versions,
     )
+
+
+def _dedup_facts(plan: Plan) -> dict[str, Any]:
+    facts = json.loads((plan.dedup.directory / "facts.json").read_text(encoding="utf-8"))
+    passages = plan.find_duplicates.passages
+    return {**facts, "passages": passages and passages.cut.facts()}
 
 
 def _config_json(config: BuildConfig) -> dict[str, Any]:
@@ -231,8 +238,7 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     source = planner.sources[name]
     extracted = plan.extract[name].facts() or {}
     splits, over_budget = read_packed(plan.layout.directory, plan.pack.directory, name)
-    decontaminated = plan.decontaminate is not None
-    stages = funnel.funnel(_sums(name, plan, planner), over_budget, decontaminated)
+    stages = funnel.funnel(_sums(name, plan, planner), over_budget, list(plan.revising()))
     funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))
     funnel.check_splits(name, stages, splits)
     unreadable = unreadable_files(plan.extract[name].directory)

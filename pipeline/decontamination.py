@@ -30,7 +30,7 @@ from contamination.scan import HIT, scan
 from contamination.surprisal import Vocabulary, vocabulary_of, word_bits
 from contamination.words import RECIPE_HASH
 from pipeline.documents import DocumentFile, document, task_file
-from pipeline.revisions import BEFORE, CUT, DROPPED
+from pipeline.revisions import BEFORE, CUT, DROPPED, Revisions
 from pipeline.task_report import tracked
 from shards.atomic import atomic_write
 
@@ -65,15 +65,24 @@ class ScanForItems(PipelineStep):
         inputs: files of documents.
         duplicates: what the deduplication stage decided.
         index: directory of the index.
+        revised: folders of the stages that revised the documents before.
         folder: where to write.
     """
 
     type = "🔎 - AUDIT"
     name = "scan"
 
-    def __init__(self, inputs: list[Path], duplicates: Path, index: Path, folder: Path) -> None:
+    def __init__(
+        self,
+        inputs: list[Path],
+        duplicates: Path,
+        revised: list[Path],
+        index: Path,
+        folder: Path,
+    ) -> None:
         super().__init__()
-        self.inputs, self.duplicates, self.index, self.folder = inputs, duplicates, index, folder
+        self.inputs, self.duplicates, self.revised = inputs, duplicates, revised
+        self.index, self.folder = index, folder
 
     def run(
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
@@ -82,9 +91,9 @@ class ScanForItems(PipelineStep):
         index, vocabulary = _opened(self.index)
         known = pl.read_parquet(task_file(self.duplicates, rank), columns=["doc_id"])
         duplicates = frozenset(known["doc_id"])
-        hits, first = [], 0
+        hits, first, present = [], 0, [np.empty(0, np.bool_)]
         counts, sampled = np.zeros(len(vocabulary.words), np.int64), 0
-        for texts in _texts(self.inputs[rank], duplicates):
+        for texts in _texts(self.inputs[rank], Revisions(self.revised, rank), duplicates):
             batch = batch_of(texts)
             found = scan(batch.data, batch.offsets, index, vocabulary)
             found.hits["document"] += first
@@ -93,16 +102,24 @@ class ScanForItems(PipelineStep):
             sampled += found.sampled_words
             first += len(texts)
         with atomic_write(_scan_file(self.folder, rank)) as file:
+            present.append(np.array([bool(text) for text in texts]))
             all_hits = np.concatenate([np.empty(0, HIT), *hits])
-            np.savez(file, hits=all_hits, counts=counts, sampled_words=np.int64(sampled))
+            np.savez(
+                file,
+                hits=all_hits,
+                counts=counts,
+                sampled_words=np.int64(sampled),
+                present=np.concatenate(present),
+            )
         yield from ()
 
 
-def _texts(path: Path, left_out: frozenset[str]) -> Iterator[list[bytes]]:
+def _texts(path: Path, revisions: Revisions, left_out: frozenset[str]) -> Iterator[list[bytes]]:
     """Texts of a file in batches; empty for documents left out, so that rows keep their numbers."""
     with pq.ParquetFile(path) as file:
         batches = file.iter_batches(_BATCH_DOCUMENTS, columns=["doc_id", "text"])
-        for batch in tracked(batches, file.metadata.num_rows, lambda batch: batch.num_rows):
+        stored = tracked(batches, file.metadata.num_rows, lambda batch: batch.num_rows)
+        for batch in map(revisions.apply, stored):
             pairs = zip(batch["doc_id"].to_pylist(), batch["text"].to_pylist(), strict=True)
             yield [b"" if key in left_out else text.encode("utf-8") for key, text in pairs]
 
@@ -150,6 +167,7 @@ class RemoveItems(PipelineStep):
     Args:
         inputs: files of documents.
         index: directory of the index.
+        revised: folders of the stages that revised them before.
         scanned: folder of the scan.
         config: what to take out, and how.
         folder: where to write.
@@ -162,12 +180,13 @@ class RemoveItems(PipelineStep):
         self,
         inputs: list[Path],
         index: Path,
+        revised: list[Path],
         scanned: Path,
         config: DecontaminationConfig,
         folder: Path,
     ) -> None:
         super().__init__()
-        self.inputs, self.index, self.scanned = inputs, index, scanned
+        self.inputs, self.revised, self.index, self.scanned = inputs, revised, index, scanned
         self.config, self.folder = config, folder
 
     def run(
@@ -176,7 +195,8 @@ class RemoveItems(PipelineStep):
         """Judge file `rank`; yields nothing."""
         remover = _remover(self.index, self.scanned, self.config)
         with np.load(_scan_file(self.scanned, rank), allow_pickle=False) as stored:
-            places = remover.places(stored["hits"])
+            # A document that was left out stands between no two.
+            places = remover.places(stored["hits"], np.cumsum(stored["present"]))
         by_row: dict[int, list[Place]] = {}
         for place in places:
             by_row.setdefault(place.document, []).append(place)
@@ -188,7 +208,8 @@ class RemoveItems(PipelineStep):
             DocumentFile(next(files)) as before,
         ):
             out = _Files(cut, dropped, before)
-            for row, values in _documents(self.inputs[rank], by_row):
+            revisions = Revisions(self.revised, rank)
+            for row, values in _documents(self.inputs[rank], revisions, by_row):
                 self._take_out(values, by_row[row], remover, out)
                 rows += [_place_row(values["doc_id"], place) for place in by_row[row]]
         with atomic_write(task_file(self.folder / PLACES, rank)) as file:
@@ -206,7 +227,9 @@ class RemoveItems(PipelineStep):
         if self.config.action == "drop":
             out.dropped.add(doc(row["text"]), reason)
             return
-        text = remover.without(row["text"], places, self.config.margin_characters)
+        text = row["text"]
+        if self.config.action == "cut":
+            text = remover.without(text, places, self.config.margin_characters)
         if not text.strip():
             out.dropped.add(doc(row["text"]), f"{reason}_left_nothing")
             return
@@ -243,11 +266,13 @@ def _reason(places: list[Place]) -> str:
     return "benchmark_" + _removed_class(min(places, key=lambda place: _ORDER[place.class_]))
 
 
-def _documents(path: Path, wanted: dict[int, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _documents(
+    path: Path, revisions: Revisions, wanted: dict[int, Any]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The wanted rows of a documents file."""
     first = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_BATCH_DOCUMENTS):
+        for batch in map(revisions.apply, file.iter_batches(_BATCH_DOCUMENTS)):
             here = [row for row in range(batch.num_rows) if first + row in wanted]
             chosen = batch.take(pa.array(here, pa.int64())).to_pylist()
             yield from zip((first + row for row in here), chosen, strict=True)

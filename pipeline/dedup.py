@@ -92,9 +92,9 @@ class DecideDuplicates(PipelineStep):
     ) -> DocumentsPipeline:
         """Decide about all documents; yields nothing."""
         corpus = Corpus(self.inputs, self.config.bands + EXTRA_KEYS)
-        keeper = _scratch(self.folder, len(corpus), np.uint32)
-        jaccard = _scratch(self.folder, len(corpus), np.float64)
-        members = _scratch(self.folder, len(corpus), np.uint32)
+        keeper = scratch(self.folder, len(corpus), np.uint32)
+        jaccard = scratch(self.folder, len(corpus), np.float64)
+        members = scratch(self.folder, len(corpus), np.uint32)
         keeper[:] = NONE
         for pairs in self._similar():
             decide(pairs["left"], pairs["right"], pairs["jaccard"], keeper, jaccard)
@@ -177,7 +177,7 @@ def decide(left, right, similarity, keeper, jaccard):  # type: ignore[no-untyped
             keeper[later], jaccard[later] = earlier, similarity[pair]
 
 
-def _scratch(folder: Path, size: int, dtype: Any) -> NDArray[Any]:
+def scratch(folder: Path, size: int, dtype: Any) -> NDArray[Any]:
     """Zeros in an unnamed file, which is gone when the array is, or the process."""
     if not size:
         return np.zeros(0, dtype)

@@ -1,9 +1,10 @@
 """The stages of deduplication, wired together for `pipeline.plan`."""
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import contamination.words
 from configs.build import DedupConfig
@@ -23,19 +24,11 @@ from pipeline.dedup_candidates import FindCandidates
 from pipeline.dedup_files import DedupInput
 from pipeline.dedup_held import DecodeHeld, HeldDataset, held_facts
 from pipeline.dedup_order import OrderDocuments
+from pipeline.dedup_passages_plan import PassagePlanner, PassageStages
 from pipeline.dedup_similar import ComparePairs, WriteNGramSets
 from pipeline.documents import task_file
 from pipeline.signatures import WriteSignatures, signature_file
-from pipeline.stages import Stage
-
-Weights = Callable[[], list[float]]
-
-
-class MakeStage(Protocol):
-    """What `Planner` makes its stages with."""
-
-    def __call__(self, name: str, modules: list[Any], inputs: dict[str, Any], **rest: Any) -> Stage:
-        """A stage, with its key and directory."""
+from pipeline.stages import MakeStage, Stage, Weights
 
 
 class DedupStages(NamedTuple):
@@ -49,11 +42,35 @@ class DedupStages(NamedTuple):
     ngrams: Stage
     similar: Stage
     decide: Stage
+    passages: PassageStages | None
+    """None where the configuration asks for none."""
 
     def all(self) -> list[Stage]:
         """Every one of them."""
         rest = (self.signatures, self.order, self.candidates, self.ngrams, self.similar)
-        return [*self.held, *rest, self.decide]
+        return [*self.held, *rest, self.decide, *(self.passages or ())]
+
+    def needed(self) -> list[Stage]:
+        """Those of use: what only led to decisions that are there is not."""
+        spent = self._spent()
+        return [stage for stage in self.all() if stage not in spent]
+
+    def clear(self) -> None:
+        """Delete the files that only led to decisions that are there.
+
+        Keys and order of the documents stay: a change of threshold, priority or passages needs
+        them again, and they take the most time.
+        """
+        for stage in self._spent():
+            shutil.rmtree(stage.directory, ignore_errors=True)
+
+    def _spent(self) -> list[Stage]:
+        spent: list[Stage] = []
+        if self.decide.facts() is not None:
+            spent += [self.candidates, self.ngrams, self.similar]
+        if self.passages and self.passages.cut.facts() is not None:
+            spent += self.passages[:-1]
+        return spent
 
 
 class DedupPlanner:
@@ -101,7 +118,8 @@ class DedupPlanner:
         sets = self._ngrams(candidates)
         similar = self._similar(order, candidates, sets)
         decide = self._decide(decoded, order, similar)
-        return DedupStages(decoded, signed, order, candidates, sets, similar, decide)
+        cut = self._passages(order, decide)
+        return DedupStages(decoded, signed, order, candidates, sets, similar, decide, cut)
 
     def weights(self) -> list[float]:
         """Megabytes of text in every file, the held ones too."""
@@ -207,7 +225,10 @@ class DedupPlanner:
         return self.stage(
             "dedup",
             [dedup, dedup_files, dedup_report],
-            {"similar": similar.key, "config": self.config.model_dump(mode="json")},
+            {
+                "similar": similar.key,
+                "config": self.config.model_dump(mode="json", exclude={"passages"}),
+            },
             num_tasks=1,
             steps=lambda d: [
                 DecideDuplicates(
@@ -225,6 +246,20 @@ class DedupPlanner:
             recount=_dropped,
             weights=self._whole,
         )
+
+    def _passages(self, order: Stage, decide: Stage) -> PassageStages | None:
+        wanted = self.config.passages
+        planner = PassagePlanner(
+            self.config,
+            self.inputs,
+            order,
+            decide,
+            self.tasks,
+            self.weights,
+            self.stage,
+            self.memory,
+        )
+        return planner.plan(wanted) if wanted else None
 
     def _whole(self) -> list[float]:
         return [sum(self.weights())]

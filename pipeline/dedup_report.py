@@ -53,7 +53,7 @@ class Report:
         counts = {f"dropped_{kind}": self._kinds[kind] for kind in KINDS}
         return {
             "method": "word n-gram MinHash bands for candidates, exact Jaccard for the decision",
-            **config.model_dump(mode="json"),
+            **config.model_dump(mode="json", exclude={"passages"}),
             "against": held,
             "priority": list(priority),
             "documents_in": self._corpus.own,

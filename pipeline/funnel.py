@@ -5,7 +5,7 @@ interrupted run) and must balance, or there is no dataset. Text that a rule edit
 and after, so a stage balances to the character and the token there too.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -14,10 +14,10 @@ from pipeline.errors import BuildError
 from shards.manifest import Dropped, Edited, FunnelStage, SplitFacts
 
 STAGES = ("read", "filter", "dedup")
-"""Stages that take documents out; where there are such, `decontaminate` and a budget follow, and
-always `pack`."""
-DECONTAMINATE = "decontaminate"
-EDITING = ("filter", DECONTAMINATE)
+"""Stages that take documents out; where there are such, `passages`, `decontaminate` and a budget
+follow, and always `pack`."""
+PASSAGES, DECONTAMINATE = REVISING = ("passages", "decontaminate")
+EDITING = ("filter", *REVISING)
 """The stages that may edit text, in order."""
 _SIZES = ("characters", "tokens")
 
@@ -94,21 +94,21 @@ def with_sizes_after(rows: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
 def funnel(
     tasks: Iterable[Sums],
     over_budget: Mapping[str, Dropped] | None = None,
-    decontaminated: bool = False,
+    revising: Sequence[str] = (),
 ) -> tuple[FunnelStage, ...]:
     """The stages of one source.
 
     Args:
         tasks: what became of the documents of each of its tasks.
         over_budget: what the source's token budget left out; None where it has none.
-        decontaminated: whether the build took benchmark items out.
+        revising: of `REVISING`, the stages that the build has.
     """
     rest, edits = map(pl.concat, zip(*tasks, strict=True))
     stages, sizes = [], [*(f"_{name}" for name in EDITING), ""]
-    for name in (*STAGES, DECONTAMINATE) if decontaminated else STAGES:
+    for name in (*STAGES, *revising):
         before = _count(rest, sizes[0])
         if name in EDITING:
-            sizes.pop(0)
+            sizes = sizes[EDITING.index(name) - len(EDITING) :]
         edited, size = _by_edit(edits.filter(pl.col("stage") == name)), sizes[0]
         ended = rest.filter(pl.col("stage") == name)
         rest = rest.filter(pl.col("stage") != name)

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 import contamination.clusters
+import contamination.halves
 import contamination.index
+import contamination.lookup
 import contamination.removal
 import contamination.rules
 import contamination.scan
@@ -53,6 +55,7 @@ from pipeline.documents import ReadDocuments, WriteDocuments, task_file
 from pipeline.encoder_check import ENCODER, ChooseEncoder, choose, samples
 from pipeline.errors import BuildError
 from pipeline.given_tokenizer import GivenTokenizer
+from pipeline.funnel import DECONTAMINATE, PASSAGES
 from pipeline.sources import Download, ResolvedSource, canonical
 from pipeline.stages import Stage, stage_key
 from pipeline.tokenizing import EncodeDocuments, EncodeInput
@@ -104,10 +107,19 @@ class Plan(NamedTuple):
         first = [
             stage for name, stage in self.download.items() if self.extract[name].facts() is None
         ]
-        between = [*self.find_duplicates.all(), *(self.decontaminate or ())]
+        between = [*self.find_duplicates.needed(), *(self.decontaminate or ())]
         last = [self.tokenizer, self.encoder, self.encode, self.layout, self.pack]
         return [*first, *self.extract.values(), *self.filter.values(), *between, *last]
 
+
+    def revising(self) -> dict[str, Stage]:
+        """The stages that revise texts after the filters, by their names in the funnel."""
+        return _revising(self.find_duplicates, self.decontaminate)
+
+
+def _revising(found: DedupStages, clean: DecontaminationStages | None) -> dict[str, Stage]:
+    cut = {PASSAGES: found.passages.cut} if found.passages else {}
+    return cut | ({DECONTAMINATE: clean.remove} if clean else {})
 
 class Planner:
     """Makes the plan of one build.
@@ -143,11 +155,11 @@ class Planner:
         filtered = {name: self._filter(name, stage) for name, stage in extract.items()}
         found = self._dedup(filtered)
         deduped, wanted = found.decide, self.config.decontamination
-        clean = self._decontaminate(filtered, deduped, wanted) if wanted else None
-        removed = clean.remove if clean else None
-        tokenizer = self._tokenizer(filtered, deduped, removed)
+        clean = self._decontaminate(filtered, found, wanted) if wanted else None
+        revised = _revising(found, clean)
+        tokenizer = self._tokenizer(filtered, deduped, revised)
         encoder = self._encoder(filtered, tokenizer)
-        encode = self._encode(filtered, deduped, removed, tokenizer, encoder)
+        encode = self._encode(filtered, deduped, revised, tokenizer, encoder)
         laid_out = self._layout(encode, tokenizer)
         pack = self._pack(encode, laid_out, deduped, tokenizer)
         first = (downloads, extract, filtered, found, deduped, clean)
@@ -225,14 +237,16 @@ class Planner:
         ).plan()
 
     def _decontaminate(
-        self, filtered: dict[str, Stage], deduped: Stage, config: DecontaminationConfig
+        self, filtered: dict[str, Stage], found: DedupStages, config: DecontaminationConfig
     ) -> DecontaminationStages:
         inputs, key = self._files(filtered, "kept"), index_key(self.benchmarks)
         code = {"recipe": RECIPE_HASH, "index": key}
+        deduped, revised = found.decide, _revising(found, None)
+        folders = [stage.directory for stage in revised.values()]
         identity = [decontamination.benchmark_identity(each) for each in self.benchmarks]
         index = self._stage(
             "benchmarks",
-            [contamination.index, contamination.sequences],
+            [contamination.index, contamination.lookup, contamination.sequences],
             code,
             num_tasks=1,
             steps=lambda d: [decontamination.BuildIndex(self.benchmarks, d)],
@@ -242,22 +256,30 @@ class Planner:
         path = index.directory / f"index-{key}"
         scanned = self._stage(
             "scan",
-            [contamination.scan, contamination.surprisal, decontamination],
-            {"dedup": deduped.key, "index": index.key, **code},
+            [contamination.lookup, contamination.scan, contamination.surprisal, decontamination],
+            {"dedup": deduped.key, "revised": _keys(revised), "index": index.key, **code},
             num_tasks=len(inputs),
             steps=lambda d: [
-                decontamination.ScanForItems(inputs, deduped.directory / DUPLICATES, path, d)
+                decontamination.ScanForItems(
+                    inputs, deduped.directory / DUPLICATES, folders, path, d
+                )
             ],
             recount=partial(decontamination.weigh_words, len(inputs), path),
             weights=lambda: self._kept_weights(filtered),
         )
         removed = self._stage(
             "decontaminate",
-            [contamination.clusters, contamination.removal, contamination.rules, decontamination],
+            [
+                contamination.clusters,
+                contamination.halves,
+                contamination.removal,
+                contamination.rules,
+                decontamination,
+            ],
             {"scan": scanned.key, "config": config.model_dump(), "benchmarks": identity},
             num_tasks=len(inputs),
             steps=lambda d: [
-                decontamination.RemoveItems(inputs, path, scanned.directory, config, d)
+                decontamination.RemoveItems(inputs, folders, path, scanned.directory, config, d)
             ],
             recount=partial(
                 decontamination.removal_facts,
@@ -272,7 +294,7 @@ class Planner:
         return DecontaminationStages(index, scanned, removed)
 
     def _tokenizer(
-        self, filtered: dict[str, Stage], deduped: Stage, removed: Stage | None
+        self, filtered: dict[str, Stage], deduped: Stage, revised: dict[str, Stage]
     ) -> Stage:
         config, split = self.config.tokenizer, self.config.split
         inputs, duplicates = self._named_files(filtered), deduped.directory / DUPLICATES
@@ -282,7 +304,7 @@ class Planner:
             [bpe, decisions, revisions],
             {
                 "dedup": deduped.key if given is None else None,
-                "decontaminate": removed.key if removed and given is None else None,
+                "revised": _keys(revised) if given is None else None,
                 "given": None if given is None else given.identity,
                 "split": split.model_dump(),
                 "config": config.model_dump(exclude={"file", "repo", "revision", "encoder"}),
@@ -292,7 +314,7 @@ class Planner:
                 bpe.MakeTokenizer(
                     inputs,
                     duplicates,
-                    removed.directory if removed else None,
+                    [stage.directory for stage in revised.values()],
                     split,
                     config,
                     given and given.path,
@@ -320,14 +342,14 @@ class Planner:
         self,
         filtered: dict[str, Stage],
         deduped: Stage,
-        removed: Stage | None,
+        revised: dict[str, Stage],
         tokenizer: Stage,
         encoder: Stage,
     ) -> Stage:
         kept, dropped, edited = (self._files(filtered, folder) for folder in filters.FOLDERS)
-        folder = removed.directory if removed else None
+        folders = [(name, stage.directory) for name, stage in revised.items()]
         inputs = [
-            EncodeInput(*item, folder)
+            EncodeInput(*item, folders)
             for item in zip(self.parts, kept, dropped, edited, strict=True)
         ]
         config, split = self.config.tokenizer, self.config.split
@@ -336,7 +358,7 @@ class Planner:
             [bpe, decisions, encoders, fast_forms, revisions, roundtrip, tokenizing],
             {
                 "dedup": deduped.key,
-                "decontaminate": removed.key if removed else None,
+                "revised": _keys(revised),
                 "encoder": encoder.key,
                 "split": split.model_dump(),
             },
@@ -377,8 +399,15 @@ class Planner:
             weights=lambda: [_tokens_mb(encode.directory, ranks[name]) for name in ranks],
         )
 
-    def _pack(self, encode: Stage, laid_out: Stage, deduped: Stage, tokenizer: Stage) -> Stage:
-        config = self.config
+    def _pack(
+        self,
+        encode: Stage,
+        laid_out: Stage,
+        deduped: Stage,
+        clean: DecontaminationStages | None,
+        tokenizer: Stage,
+    ) -> Stage:
+        config, wanted = self.config, self.config.decontamination
         tasks = list(self._pack_tasks())
         return self._stage(
             "pack",

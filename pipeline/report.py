@@ -22,11 +22,12 @@ from shards.manifest import Edited, FunnelStage, Manifest, SourceFacts
 PAGE = "build.html"
 _KEPT, _EDITED = "tone1", "tone6"
 _TONES = {"read": "tone2", "filter": "tone3", "dedup": "tone4", "budget": "tone5"}
-_TONES |= {"decontaminate": "tone7"}
+_TONES |= {"passages": "tone6", "decontaminate": "tone7"}
 _STAGES = {
     "read": "not readable, or below a score",
     "filter": "dropped by rules",
     "dedup": "duplicates",
+    "passages": "little but repeated passages",
     "decontaminate": "benchmark items",
     "budget": "beyond the budget",
 }

@@ -1,5 +1,6 @@
-"""What decontamination made of the documents of one file: some gone, some with a shorter text."""
+"""What later stages made of the documents of one file: some gone, some with a shorter text."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,36 +9,61 @@ import pyarrow.parquet as pq
 from pipeline.documents import task_file
 
 CUT, DROPPED, BEFORE = "cut", "dropped", "edited"
-"""Folders of the stage: shortened documents, dropped ones, and texts before the cut."""
+"""Folders of such a stage: shortened documents, dropped ones, and texts before the cut."""
+_BATCH_ROWS = 256
 
 
 class Revisions:
     """Revisions of the documents of one file, by document id.
 
     Args:
-        folder: of the decontamination stage; None where a build has none.
+        folders: of the stages that revised them, in order; in many builds there are none.
         rank: the file's task.
     """
 
-    def __init__(self, folder: Path | None, rank: int) -> None:
-        self._gone: frozenset[str] = frozenset()
-        self._rows: dict[str, int] = {}
-        if folder is not None:
-            dropped = pq.read_table(task_file(folder / DROPPED, rank), columns=["doc_id"])
-            self._gone = frozenset(dropped["doc_id"].to_pylist())
-            self._cut = pq.read_table(task_file(folder / CUT, rank))
-            self._rows = {key: row for row, key in enumerate(self._cut["doc_id"].to_pylist())}
+    def __init__(self, folders: Sequence[Path], rank: int) -> None:
+        self._steps = [_Revision(folder, rank) for folder in folders]
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch as decontamination left it; it must have `doc_id`."""
+        """The batch as the last stage left it; it must have `doc_id`.
+
+        The batches of a file must come in order, and all of them.
+        """
+        for step in self._steps:
+            batch = step.apply(batch)
+        return batch
+
+
+class _Revision:
+    """What one stage did."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._gone = _ids(task_file(folder / DROPPED, rank))
+        self._file = pq.ParquetFile(task_file(folder / CUT, rank))
+        self._changed = _ids(task_file(folder / CUT, rank))
+        self._stored = self._file.iter_batches(_BATCH_ROWS)
+        self._next = self._file.schema_arrow.empty_table()
+
+    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         ids = batch["doc_id"].to_pylist()
-        if not any(key in self._gone or key in self._rows for key in ids):
+        changed = [key for key in ids if key in self._changed]
+        if not changed and self._gone.isdisjoint(ids):
             return batch
-        rows = [
-            batch.num_rows + self._rows[key] if key in self._rows else row
-            for row, key in enumerate(ids)
-            if key not in self._gone
-        ]
-        cut = self._cut.select(batch.schema.names).cast(batch.schema)
+        cut = self._take(changed).select(batch.schema.names).cast(batch.schema)
+        place = {key: batch.num_rows + row for row, key in enumerate(changed)}
+        rows = [place.get(key, row) for row, key in enumerate(ids) if key not in self._gone]
         both = pa.concat_tables([pa.Table.from_batches([batch]), cut]).take(rows)
         return both.combine_chunks().to_batches()[0] if rows else batch.slice(0, 0)
+
+    def _take(self, keys: list[str]) -> pa.Table:
+        """The next shortened documents, which lie in the order of the file."""
+        while self._next.num_rows < len(keys):
+            more = pa.Table.from_batches([next(self._stored)])
+            self._next = pa.concat_tables([self._next, more])
+        taken, self._next = self._next.slice(0, len(keys)), self._next.slice(len(keys))
+        assert taken["doc_id"].to_pylist() == keys, "documents were revised in another order"
+        return taken
+
+
+def _ids(path: Path) -> frozenset[str]:
+    return frozenset(pq.read_table(path, columns=["doc_id"])["doc_id"].to_pylist())

@@ -14,7 +14,6 @@ import polars as pl
 
 from pipeline.dedup import DUPLICATES
 from pipeline.documents import task_file
-from pipeline.funnel import DECONTAMINATE
 from pipeline.plan import Plan, Planner
 from pipeline.revisions import CUT
 from pipeline.tokenizing import edits_file
@@ -23,7 +22,7 @@ NUMBER = 10
 """Samples of a rule."""
 EXTRACT = 300
 """Characters of a text that are shown."""
-_COMPARED = 4000
+_COMPARED = 1000
 _BEFORE_CHANGE = 80
 _WORDS = re.compile(r"\s+|\S+")
 
@@ -66,20 +65,22 @@ class Work(NamedTuple):
     duplicates: Path
     all_kept: list[Path]
     """Files of the documents that the filters kept, of every source."""
-    decontaminated: Path | None
-    """Folder of the decontamination stage, whose tasks are numbered as the encoding ones."""
+    revised: dict[str, Path]
+    """Folders of the stages that revised the texts after the filters, whose tasks are numbered as
+    the encoding ones."""
 
     def texts(self, stage: str, folder: str, task: int, doc_ids: list[str]) -> pl.DataFrame:
-        """Rows of documents in a file of the filter or the decontamination stage, in order."""
+        """Rows of documents in a file of the filter or a revising stage, in order."""
         path = task_file(self.filtered / folder, task)
-        if stage == DECONTAMINATE and self.decontaminated is not None:
-            path = task_file(self.decontaminated / folder, self.ranks[task])
+        if stage in self.revised:
+            path = task_file(self.revised[stage] / folder, self.ranks[task])
         return pl.scan_parquet(path).filter(pl.col("doc_id").is_in(doc_ids)).collect()
 
 
 def works(plan: Plan, planner: Planner) -> dict[str, Work]:
     """By source, where its texts are; empty where a stage's files are gone."""
-    stages = [*plan.filter.values(), plan.dedup, *(plan.decontaminate or ()), plan.encode]
+    revised = plan.revising()
+    stages = [*plan.filter.values(), plan.dedup, *revised.values(), plan.encode]
     if any(stage.facts() is None for stage in stages):
         return {}
     kept = [
@@ -88,7 +89,7 @@ def works(plan: Plan, planner: Planner) -> dict[str, Work]:
         for task in range(stage.num_tasks)
     ]
     duplicates = plan.dedup.directory / DUPLICATES
-    clean = plan.decontaminate and plan.decontaminate.remove.directory
+    folders = {name: stage.directory for name, stage in revised.items()}
     return {
         name: Work(
             plan.encode.directory,
@@ -96,7 +97,7 @@ def works(plan: Plan, planner: Planner) -> dict[str, Work]:
             stage.directory,
             duplicates,
             kept,
-            clean,
+            folders,
         )
         for name, stage in plan.filter.items()
     }
@@ -171,7 +172,7 @@ def _copies(work: Work, doc_ids: list[str]) -> dict[str, dict[str, Any]]:
 def _edited(work: Work, stage: str, edit: str, row: dict[str, Any]) -> Sample:
     ids = [row["doc_id"]]
     befores = work.texts(stage, "edited", row["task"], ids).to_dicts()
-    last = CUT if stage == DECONTAMINATE else "kept"
+    last = CUT if stage in work.revised else "kept"
     after = work.texts(stage, last, row["task"], ids).row(0, named=True)
     place = [step["reason"] for step in befores].index(edit)
     before, after = [*befores, after][place : place + 2]

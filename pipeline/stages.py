@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from blake3 import blake3
 from datatrove.pipeline.base import PipelineStep
@@ -85,6 +85,19 @@ class Stage:
         logs, weights = self.directory / LOGS, self.weights()
         with progress(self.name, sum(weights), "MB") as bar, shown(logs, weights, bar):
             runner.run(self.steps(self.directory), self.num_tasks, logs)
+
+
+Weights = Callable[[], list[float]]
+"""Megabytes of text in every task of a stage."""
+
+
+class MakeStage(Protocol):
+    """What `Planner` makes its stages with."""
+
+    def __call__(
+        self, name: str, modules: list[ModuleType], inputs: dict[str, Any], **rest: Any
+    ) -> Stage:
+        """A stage, with its key and directory."""
 
 
 def stage_key(name: str, modules: list[ModuleType], inputs: dict[str, Any]) -> str:

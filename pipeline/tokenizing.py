@@ -4,7 +4,7 @@ Dropped documents and duplicates are encoded too, to be counted: the funnel is i
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from pipeline.bpe import DocumentEnds, document_ends
 from pipeline.decisions import Decisions, Fate
 from pipeline.documents import SCHEMA, UNREADABLE, task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded, Encoder, encoder_of
-from pipeline.funnel import DECONTAMINATE
 from pipeline.revisions import BEFORE, DROPPED, Revisions
 from pipeline.roundtrip import Checked, round_trip_of, total
 from pipeline.task_report import tracked
@@ -43,8 +42,8 @@ class EncodeInput(NamedTuple):
     kept: Path
     dropped: Path
     edited: Path
-    decontaminated: Path | None = None
-    """Folder of what decontamination made of them, where a build has that stage."""
+    revised: Sequence[tuple[str, Path]] = ()
+    """The stages that revised them, in order, and the folders of what each made of them."""
 
 
 class EncodeDocuments(PipelineStep):
@@ -83,7 +82,7 @@ class EncodeDocuments(PipelineStep):
         round_trip, checked = round_trip_of(self.tokenizer), [Checked(0, 0)]
         rows: list[pa.Table] = []
         with atomic_write(tokens_file(self.folder, rank)) as out:
-            revisions = Revisions(item.decontaminated, rank)
+            revisions = Revisions([folder for _, folder in item.revised], rank)
             for batch in map(revisions.apply, _batches(item.kept)):
                 fates = decisions.fates(*(batch[k].to_pylist() for k in ("doc_id", "content_hash")))
                 encoded = encoder.encode(batch["text"].to_pylist())
@@ -93,10 +92,9 @@ class EncodeDocuments(PipelineStep):
                 out.write(ends.put_around(encoded, goes_on).data)
         rows += _counted("filter", item.dropped, encoder, ends)
         edits = [*_counted("filter", item.edited, encoder, ends)]
-        if item.decontaminated is not None:
-            files = (task_file(item.decontaminated / name, rank) for name in (DROPPED, BEFORE))
-            for found, path in zip((rows, edits), files, strict=True):
-                found += _counted(DECONTAMINATE, path, encoder, ends)
+        for stage, folder in item.revised:
+            rows += _counted(stage, task_file(folder / DROPPED, rank), encoder, ends)
+            edits += _counted(stage, task_file(folder / BEFORE, rank), encoder, ends)
         _write(rows, task_file(self.folder, rank))
         _write(edits, edits_file(self.folder, rank))
         write_json_atomic(_checked_file(self.folder, rank), total(checked)._asdict())

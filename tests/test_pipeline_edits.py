@@ -249,12 +249,12 @@ def frames(cases: list[Case]) -> tuple[pl.DataFrame, pl.DataFrame, tuple[int, in
 @given(CASES, st.integers(0, 99))
 def test_every_funnel_balances_and_every_flaw_shows(cases: list[Case], flaw: int) -> None:
     rows, edits, read = frames(cases)
-    stages = funnel([sums(rows, edits)], decontaminated=True)
+    stages = funnel([sums(rows, edits)], revising=("decontaminate",))
     check_balance("s", stages, read)
     # Task by task it is the same.
     odd = pl.col("doc_id").str.slice(1).cast(pl.Int64) % 2 == 1
     halves = [sums(rows.filter(half), edits.filter(half)) for half in (odd, ~odd)]
-    assert funnel(halves, decontaminated=True) == stages
+    assert funnel(halves, revising=("decontaminate",)) == stages
     out = rows.filter(pl.col("stage") == "pack")
     assert stages[-1].tokens_out == out["tokens"].sum()
     assert stages[0].characters_in == read[1]
@@ -265,12 +265,12 @@ def test_every_funnel_balances_and_every_flaw_shows(cases: list[Case], flaw: int
     wrong = pl.int_range(pl.len()) == first[flaw % len(first)]
     damaged = edits.with_columns(characters=pl.col("characters") + wrong.cast(pl.Int64))
     with pytest.raises(BuildError, match="does not balance"):
-        check_balance("s", funnel([sums(rows, damaged)], decontaminated=True), read)
+        check_balance("s", funnel([sums(rows, damaged)], revising=("decontaminate",)), read)
 
 
 def test_a_wrong_count_of_an_edit_is_found() -> None:
     rows, edits, read = frames([([(30, 9), (20, 8)], 10, "pack"), ([], 5, "pack")])
-    stages = funnel([sums(rows, edits)], decontaminated=True)
+    stages = funnel([sums(rows, edits)], revising=("decontaminate",))
     check_balance("s", stages, read)
     edited = stages[1].edited
     assert {name: (e.characters_removed, e.tokens_added) for name, e in edited.items()} == {
@@ -284,7 +284,7 @@ def test_a_wrong_count_of_an_edit_is_found() -> None:
             check_balance("s", (stages[0], bad, *stages[2:]), read)
     without_last = rows.filter(pl.col("doc_id") != "d0")
     with pytest.raises(BuildError, match="does not balance"):
-        check_balance("s", funnel([sums(without_last, edits)], decontaminated=True), read)
+        check_balance("s", funnel([sums(without_last, edits)], revising=("decontaminate",)), read)
 
 
 def test_c4_lines_has_the_rules_of_datatrove() -> None:

@@ -1,0 +1,161 @@
+"""The stages that cut repeated passages, wired together for `pipeline.dedup_plan`."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+import contamination.words
+from configs.build import DedupConfig, PassagesConfig
+from pipeline import (
+    dedup_candidates,
+    dedup_files,
+    dedup_passages,
+    dedup_repeats,
+    dedup_units,
+    words,
+)
+from pipeline.dedup import DUPLICATES
+from pipeline.dedup_files import DedupInput
+from pipeline.dedup_passages import CutPassages
+from pipeline.dedup_repeats import FACTS, DecidePassages, FindRepeats
+from pipeline.dedup_units import WriteUnits
+from pipeline.documents import task_file
+from pipeline.revisions import CUT, DROPPED
+from pipeline.stages import MakeStage, Stage, Weights
+
+
+class PassageStages(NamedTuple):
+    """In the order in which they run."""
+
+    units: Stage
+    repeats: Stage
+    keepers: Stage
+    cut: Stage
+
+
+class PassagePlanner:
+    """Makes the stages.
+
+    Args:
+        config: the section `dedup`.
+        inputs: files of documents, the held ones last.
+        order: the stage that ordered them.
+        decide: the stage that dropped whole documents.
+        tasks: of the stages that are not split by files.
+        weights: megabytes of text in every file.
+        stage: makes a stage.
+        memory: working bytes of a task; they never change a result.
+    """
+
+    def __init__(
+        self,
+        config: DedupConfig,
+        inputs: list[DedupInput],
+        order: Stage,
+        decide: Stage,
+        tasks: int,
+        weights: Weights,
+        stage: MakeStage,
+        memory: int,
+    ) -> None:
+        self.config, self.inputs, self.order, self.decide = config, inputs, order, decide
+        self.tasks, self.weights, self.stage, self.memory = tasks, weights, stage, memory
+        self.own = sum(not item.held for item in inputs)
+
+    def plan(self, passages: PassagesConfig) -> PassageStages:
+        """All stages; nothing is read or written."""
+        units = self._units(passages)
+        repeats = self._repeats(units)
+        keepers = self._keepers(repeats, passages)
+        return PassageStages(units, repeats, keepers, self._cut(keepers))
+
+    def _units(self, passages: PassagesConfig) -> Stage:
+        return self.stage(
+            "units",
+            [contamination.words, dedup_files, dedup_units, words],
+            {
+                "dedup": self.decide.key,
+                "passages": passages.model_dump(exclude={"min_words_left"}),
+            },
+            num_tasks=len(self.inputs),
+            steps=lambda d: [
+                WriteUnits(
+                    self.inputs,
+                    self.config,
+                    self.order.directory,
+                    self.decide.directory / DUPLICATES,
+                    d,
+                    self.memory,
+                )
+            ],
+            recount=_nothing,
+            weights=self.weights,
+        )
+
+    def _repeats(self, units: Stage) -> Stage:
+        return self.stage(
+            "repeats",
+            [dedup_files, dedup_repeats, dedup_units],
+            {"units": units.key},
+            num_tasks=self.tasks,
+            steps=lambda d: [
+                FindRepeats(units.directory, len(self.inputs), d, self.tasks, self.memory)
+            ],
+            recount=_nothing,
+            weights=lambda: [sum(self.weights()) / self.tasks] * self.tasks,
+        )
+
+    def _keepers(self, repeats: Stage, passages: PassagesConfig) -> Stage:
+        return self.stage(
+            "keepers",
+            [dedup_candidates, dedup_files, dedup_repeats, dedup_units],
+            {"repeats": repeats.key, "passages": passages.model_dump()},
+            num_tasks=1,
+            steps=lambda d: [
+                DecidePassages(
+                    self.inputs,
+                    self.config,
+                    self.order.directory,
+                    repeats.directory,
+                    self.tasks,
+                    d,
+                    self.memory,
+                )
+            ],
+            recount=_facts,
+            weights=lambda: [sum(self.weights())],
+        )
+
+    def _cut(self, keepers: Stage) -> Stage:
+        return self.stage(
+            "passages",
+            [dedup_files, dedup_passages, dedup_units, words],
+            {"keepers": keepers.key},
+            num_tasks=self.own,
+            steps=lambda d: [CutPassages(self.inputs, self.config, keepers.directory, d)],
+            recount=lambda d: {**(keepers.facts() or {}), **_recounted(d, self.own)},
+            weights=lambda: self.weights()[: self.own],
+        )
+
+
+def _nothing(directory: Path) -> dict[str, Any]:
+    return {}
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+    return facts
+
+
+def _recounted(directory: Path, num_tasks: int) -> dict[str, int]:
+    """Documents that were cut and dropped, counted in the finished files."""
+    rows = {
+        name: sum(
+            pq.read_metadata(task_file(directory / name, rank)).num_rows
+            for rank in range(num_tasks)
+        )
+        for name in (CUT, DROPPED)
+    }
+    return {"documents_cut": rows[CUT], "documents_dropped": rows[DROPPED]}
