@@ -83,6 +83,7 @@ def audit(
     from contamination.samples import load_samples
     from contamination.write import write_reports
     from shards.cache import cache_directory
+    from shards.lock import held
     from shards.remote import is_remote
 
     if step is not None and run is None:
@@ -102,19 +103,15 @@ def audit(
             console.print(f"  {benchmark.name} ({benchmark.split}): {len(benchmark.items):,} items")
         console.print(f"would write {folder}/audit.html, audit.json, audit.md, matches.parquet")
         return
-    start = time.perf_counter()
-    result = run_audit(
-        corpus,
-        sets,
-        SENSITIVITIES[sensitivity],
-        cache_directory() / "audit" / "scans",
-        cache_directory() / "audit",
-        workers,
-        history,
-        definitions,
-    )
-    elapsed_s = time.perf_counter() - start
-    facts, paths = write_reports(result, folder, name, elapsed_s, tasks, hashes_only)
+    start, cache = time.perf_counter(), cache_directory() / "audit"
+    what = f"{folder}: another audit is writing it"
+    with held(folder / ".lock", what, "wait for it, or choose another with -o", AuditError):
+        rules = SENSITIVITIES[sensitivity]
+        result = run_audit(
+            corpus, sets, rules, cache / "scans", cache, workers, history, definitions
+        )
+        elapsed_s = time.perf_counter() - start
+        facts, paths = write_reports(result, folder, name, elapsed_s, tasks, hashes_only)
     _print_table(facts)
     _print_scores(facts["scores"])
     _print_classic(facts)

@@ -48,9 +48,9 @@ def held(
         file.flush()
         yield
     finally:
+        _here.discard(name)
         path.unlink(missing_ok=True)  # while it is ours: whoever waits for it looks again
         file.close()
-        _here.discard(name)
 
 
 def _taken(path: Path, what: str, way_out: str, error: type[Exception]) -> IO[str]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from configs.model import ModelConfig
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file
+from shards.lock import held
 from shards.reader import Dataset, TokenStream
 from train.errors import TrainError
 from train.hf_custom import copy_code, custom_config
@@ -56,6 +57,13 @@ def export_run(
     target = directory or run_dir / "export"
     if target.exists() and any(target.iterdir()) and not (target / "export.json").exists():
         raise TrainError(f"{target}: exists and is no export of ours; choose another with -o")
+    lock, what = target.with_name(f".{target.name}.lock"), f"{target}: another export is writing it"
+    with held(lock, what, "wait for it, or choose another with -o", TrainError):
+        _export(run_dir, target, step, precision)
+    return target
+
+
+def _export(run_dir: Path, target: Path, step: int | None, precision: Precision) -> None:
     subject = load_subject(run_dir, step)
     model = round_weights(subject.model.cpu(), precision)
     plan, datasets = run_plan(run_dir), run_datasets(run_dir)
@@ -68,7 +76,6 @@ def export_run(
     facts = check_folder(model, temporary, rows)
     facts |= {"precision": precision, "checked_on": f"{stream.source}/{stream.split}"}
     _finish(temporary, target, facts, subject)
-    return target
 
 
 def round_weights(model: Decoder, precision: Precision) -> Decoder:
