@@ -243,7 +243,13 @@ def test_run_directory_holds_the_resolved_config(dataset: Path, tmp_path: Path) 
 def test_free_settings_may_change_on_resume(dataset: Path, tmp_path: Path) -> None:
     run = config(dataset)
     prepare(tmp_path, run, plan_run(run))
-    moved = config(dataset, micro_batch=4, checkpoint={"every_steps": 2}, launch={"ranks": 1})
+    moved = config(
+        dataset,
+        micro_batch=4,
+        checkpoint={"every_steps": 2},
+        launch={"ranks": 1},
+        engine={"zero_stage": 2},
+    )
     prepare(tmp_path, moved, plan_run(moved))
     assert read_config(tmp_path) == moved
 
@@ -253,7 +259,7 @@ def test_free_settings_may_change_on_resume(dataset: Path, tmp_path: Path) -> No
     [
         ({"seed": 1}, "seed: 0 / 1"),
         ({"optimizer": {"lr": 0.2}}, "optimizer.lr: 0.1 / 0.2"),
-        ({"engine": {"zero_stage": 1}}, "engine.zero_stage: 0 / 1"),
+        ({"engine": {"precision": "bf16_autocast"}}, "engine.precision: fp32 / bf16_autocast"),
     ],
 )
 def test_another_run_in_the_directory_is_refused(

@@ -7,9 +7,6 @@ products are summed depends on the processor. New ones: `python -m tests.test_tr
 
 import json
 import math
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from shards.plan import Plan
 from shards.plan_file import load_plan
 from shards.reader import Dataset, TokenStream
 from tests.helpers import make_dataset
+from tests.ranks import train_together
 from train.checkpoint import checkpoint_path, list_checkpoints, load_model, read_state
 from train.flops import count_parameters
 from train.run_dir import plan_run, prepare
@@ -85,10 +83,7 @@ def train_all(directory: Path) -> None:
             run = directory / kind / name
             prepare(run, config, plan_run(config))
             asked += [f"{run}:{stop}" for stop in stops]
-    command = [sys.executable, "-m", "tests.one_rank", *asked]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
+    train_together(1, asked)
 
 
 @pytest.fixture(scope="module")

@@ -332,21 +332,6 @@ def test_gradients_that_are_not_finite_stop_the_run(bench: Bench) -> None:
     assert [line["grad_norm"] for line in metrics(run)] == [None, None, None]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_sharded_engines_resume_bit_exactly(bench: Bench, straight: Path, stage: int) -> None:
-    whole, parts = (bench.directory / f"zero{stage}-{name}" for name in ("whole", "parts"))
-    settings = ("--ranks", "2", f"engine.zero_stage={stage}")
-    bench.train(whole, *settings)
-    bench.train(parts, *settings, "--stop-after", "100")
-    output = bench.train(parts, "--ranks", "1", f"engine.zero_stage={stage}", expect=2)
-    assert "sharded for another number of ranks" in output
-    bench.train(parts, *settings)
-    assert weights(parts) == weights(whole)
-    assert losses(whole)[:50] == pytest.approx(losses(straight)[:50], rel=1e-3)
-    assert (whole / "ledger.jsonl").read_bytes() == (straight / "ledger.jsonl").read_bytes()
-
-
 def test_muon_with_owned_matrices(bench: Bench) -> None:
     """Stage 1 computes what stage 0 does, to the bit, and goes on at another number of ranks."""
     muon = ("optimizer.muon={lr: 0.02, scale: aspect}", "--stop-after")

@@ -139,6 +139,23 @@ def latest_checkpoint(run_dir: Path) -> Checkpoint | None:
     return None
 
 
+def resume_point(run_dir: Path) -> Checkpoint | None:
+    """Where a run goes on: its newest intact checkpoint, or its beginning where it never had one.
+
+    Raises:
+        TrainError: it has checkpoints, all of them broken; says how to begin again.
+    """
+    found, folder = latest_checkpoint(run_dir), run_dir / "checkpoints"
+    broken = [path.name for kind in ("step_*", "broken-step_*") for path in folder.glob(kind)]
+    if found is None and broken:
+        raise TrainError(
+            f"{folder}: none of the checkpoints is intact ({', '.join(sorted(broken))}), so the "
+            "run would begin again from nothing; put a good copy of one back, or, to begin again, "
+            f"move them away: mv {folder} {folder}-lost"
+        )
+    return found
+
+
 def sweep(run_dir: Path, resumed_at: int) -> None:
     """Clear the way for a run that goes on after `resumed_at` steps.
 

@@ -1,8 +1,9 @@
 """Line charts as SVG text: no library, no script, colours from the page's style sheet."""
 
 import math
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Literal
 
@@ -55,13 +56,30 @@ class _Frame:
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - self.top - _BOTTOM)
 
 
-def moving_average(values: Sequence[float], span: int) -> list[float]:
-    """Mean of the last `span` values at every position (of fewer at the beginning)."""
-    averages, total = [], 0.0
-    for i, value in enumerate(values):
-        total += value - (values[i - span] if i >= span else 0.0)
-        averages.append(total / min(i + 1, span))
+def moving_average(values: Sequence[float | None], span: int) -> list[float]:
+    """Mean of the last `span` values at every position (of fewer at the beginning).
+
+    None, the loss of a step that was skipped, is passed over: the mean before it stays.
+    """
+    averages: list[float] = []
+    last: deque[float] = deque(maxlen=span)
+    for value in values:
+        if value is not None:
+            last.append(value)
+        averages.append(math.fsum(last) / len(last) if last else math.nan)
     return averages
+
+
+def _known(series: Series) -> Series:
+    """Without the points that have no value: the losses of skipped steps."""
+    if series.kind == "level":
+        return series
+    points = [(x, y) for x, y in zip(series.xs, series.ys, strict=True) if _is_known(y)]
+    return replace(series, xs=[x for x, _ in points], ys=[y for _, y in points])
+
+
+def _is_known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def chart(series: Sequence[Series], x_label: str, y_label: str, width: int) -> str:
@@ -73,7 +91,7 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, width: int) -> s
         y_label: what y is, with its unit.
         width: 720 for a desk, 380 for a phone: letters keep their size.
     """
-    lines = [s for s in series if len(s.ys)]
+    lines = [s for s in map(_known, series) if len(s.ys)]
     low, high = min(min(s.ys) for s in lines), max(max(s.ys) for s in lines)
     margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
     floor = 0.0 if 0 <= low < 0.4 * high else low - margin

@@ -132,7 +132,7 @@ def memory_gib(config: TrainConfig, seq_len: int, world_size: int) -> dict[str, 
         name: size / (world_size if engine.zero_stage >= shared_from[name] else 1)
         for name, size in sizes.items()
     }
-    if engine.zero_stage and not config.optimizer.muon:  # with Muon DeepSpeed is at stage 0
+    if engine.zero_stage and not config.shared_whole:
         parts["DeepSpeed's buffer"] = 4 * bucket_elements(config.model)
     parts["activations (estimate)"] = _activation_bytes(config, seq_len)
     return {name: value / _GIB for name, value in parts.items()}

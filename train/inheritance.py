@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.model import ModelConfig
 from configs.train import TrainConfig
 from shards.hashing import blake3_file
 from shards.plan import Plan
-from train.checkpoint import COMPLETE_FILE, MODEL_FILE, checkpoint_path, read_state
+from train.checkpoint import COMPLETE_FILE, checkpoint_path, read_state
 from train.growth import grown
 from train.segments import Segment, segment_at
-from train.state import inherit_optimizer, restore_random_state
+from train.state import load_moments, read_moments, read_weights, restore_random_state
+from train.zero import deepspeed_stage
 
 
 class Parent(TypedDict):
@@ -35,13 +35,14 @@ class Inheritance:
 
     def weights(self) -> dict[str, Tensor]:
         """Of the new model, float32."""
-        return self._mapped(load_file(self.folder / MODEL_FILE))
+        return self._mapped(read_weights(self.folder))
 
     def give_rest(self, engine: Any, rank: int, same_ranks: bool) -> None:
         """Moments, if they are kept, and random numbers; called on all ranks."""
         assert self.segment.change
         if not self.segment.change.fresh_optimizer:
-            inherit_optimizer(engine, self.folder, self._mapped)
+            moments = self._mapped(read_moments(self.folder))
+            load_moments(engine, moments, deepspeed_stage(self.segment.config))
         if same_ranks:
             restore_random_state(self.folder, rank)
 

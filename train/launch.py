@@ -170,9 +170,29 @@ def _command(run_dir: Path, place: Place, stop_after: int | None) -> list[str]:
         if len(read_hostfile(place.hostfile)) == 1:  # DeepSpeed starts it here, not by ssh
             launcher += ["--no_ssh_check", "--master_addr", _LOOPBACK]
     else:
-        launcher += ["--num_accelerators", str(place.ranks), "--master_addr", _LOOPBACK]
+        launcher += [*accelerators(place), "--master_addr", _LOOPBACK]
     worker = ["--module", "train", "worker", str(run_dir.resolve())]
     return launcher + worker + ([str(stop_after)] if stop_after is not None else [])
+
+
+def accelerators(place: Place) -> list[str]:
+    """Which accelerators of this machine: the first of those that the user is shown.
+
+    Given a number alone, DeepSpeed would take the machine's first ones, whoever else uses them.
+
+    Raises:
+        TrainError: they are named in a way that DeepSpeed's launcher does not know.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") if place.on_gpus else None
+    if not visible:
+        return ["--num_accelerators", str(place.ranks)]
+    names = [name.strip() for name in visible.split(",")][: place.ranks]
+    if not all(name.isdigit() for name in names):
+        raise TrainError(
+            f"CUDA_VISIBLE_DEVICES={visible}: DeepSpeed's launcher knows GPUs by number only; give "
+            "the numbers that `nvidia-smi -L` shows"
+        )
+    return ["--include", f"localhost:{','.join(names)}"]
 
 
 def _environment(place: Place) -> dict[str, str]:

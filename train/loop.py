@@ -20,6 +20,7 @@ from train.flops import mfu
 from train.gradient import forward_backward
 from train.metrics import METRICS_NAME, Display, MetricsLog, memory_gib
 from train.optimizer import set_lr
+from train.owners import exchange
 from train.run_dir import CONFIG_NAME
 from train.sentinel import measure, warn
 from train.session import Session
@@ -51,7 +52,7 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
     engine.train()
     with (
         prefetched(session.reader, done, last_step, config.loader) as batches,
-        Display(done, last_step, enabled=session.rank == 0) as display,
+        Display(done, last_step, plan.num_steps, enabled=session.rank == 0) as display,
         opened(session.run_dir, config, done, enabled=session.rank == 0) as trackers,
     ):
         while done < last_step:
@@ -148,6 +149,8 @@ def _clip_and_step(session: Session) -> float | None:
     elif max_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     engine.step()
+    if finite and session.owned:
+        exchange(session.owned)
     return norm.item() if finite else None
 
 
@@ -199,7 +202,13 @@ def save(session: Session, step: int, skipped_steps: int) -> None:
     if session.rank == 0:
         begin(run_dir, step)
     torch.distributed.barrier()
-    save_state(session.engine, folder, rank=session.rank, zero_stage=deepspeed_stage(config))
+    save_state(
+        session.engine,
+        folder,
+        rank=session.rank,
+        world_size=session.world_size,
+        zero_stage=deepspeed_stage(config),
+    )
     torch.distributed.barrier()
     if session.rank == 0:
         shutil.copyfile(run_dir / CONFIG_NAME, folder / CONFIG_NAME)

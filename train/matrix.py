@@ -139,8 +139,9 @@ def measures(run_dir: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     path = run_dir / "metrics.jsonl"
     lines = read_lines(path.read_text(encoding="utf-8")) if path.is_file() else []
-    if lines:
-        found[TRAINING] = statistics.fmean(line["loss"] for line in lines[-_LAST:])
+    losses = [line["loss"] for line in lines[-_LAST:] if line["loss"] is not None]
+    if losses:
+        found[TRAINING] = statistics.fmean(losses)
     validated = [line["val_loss"] for line in lines if line.get("val_loss")]
     if validated:
         found |= {f"{HELD_OUT}, {name}": loss for name, loss in validated[-1].items()}

@@ -73,8 +73,8 @@ def explain(
         f"out of memory: {first}\n"
         f"memory of a rank by the plan, GiB, of {capacity:.1f} there are:\n{table}\n"
         f"  {'in all':24s} {total:8.2f}\n"
-        f"{ways}\nthe run goes on from its last checkpoint; micro_batch may change on resume, "
-        "engine settings need a new run"
+        f"{ways}\nthe run goes on from its last checkpoint; micro_batch and engine.zero_stage may "
+        "change on resume, engine.precision needs a new run"
     )
 
 

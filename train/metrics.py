@@ -5,10 +5,12 @@ step), tokens and unique_tokens (targets up to and including this step), epochs 
 tokens_per_s, step_s, data_wait_s (waiting for data), memory_gib, mfu (where the device's peak is
 known), skipped_steps, after a validation `val_loss` and `val_bits_per_byte` with one value per
 source, and where the sentinel looked `singular_values`: smallest, largest and their ratio by
-matrix.
+matrix. A value that is not finite, such as the loss of a skipped step, is written as null: JSON has
+no other way to say it.
 """
 
 import json
+import math
 import resource
 import sys
 import time
@@ -36,7 +38,7 @@ class MetricsLog:
     def append(self, line: dict[str, Any]) -> None:
         """Add the line of one step."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
 
     def truncate(self, step: int) -> int:
         """Keep the lines of the steps before `step`; returns how many were discarded.
@@ -51,6 +53,12 @@ class MetricsLog:
         return len(lines) - len(kept)
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def memory_gib(device: torch.device) -> float:
     """Peak memory so far: of the GPU, or of this process where there is none."""
     if device.type == "cuda":
@@ -61,10 +69,17 @@ def memory_gib(device: torch.device) -> float:
 
 
 class Display:
-    """A progress bar with loss and remaining time; plain lines where stdout is no terminal."""
+    """A progress bar with loss and remaining time; plain lines where stdout is no terminal.
 
-    def __init__(self, first: int, last: int, enabled: bool) -> None:
-        self._first, self._last, self._enabled = first, last, enabled
+    Args:
+        first: steps done before.
+        last: steps done when this segment or `--stop-after` ends, which is always shown.
+        num_steps: of the whole run.
+        enabled: on one rank.
+    """
+
+    def __init__(self, first: int, last: int, num_steps: int, enabled: bool) -> None:
+        self._first, self._last, self._num_steps, self._enabled = first, last, num_steps, enabled
         self._started = self._shown = time.monotonic()
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -73,7 +88,7 @@ class Display:
         if self._enabled and console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
             self._bar = Progress(*columns, console=console)
-            self._task = self._bar.add_task("", total=self._last, completed=self._first)
+            self._task = self._bar.add_task("", total=self._num_steps, completed=self._first)
             self._bar.start()
         return self
 
@@ -104,12 +119,12 @@ class Display:
 
     def _remaining_s(self, done: int) -> float:
         rate = (done - self._first) / (time.monotonic() - self._started)
-        return (self._last - done) / rate
+        return (self._num_steps - done) / rate
 
     def _text(self, line: dict[str, Any]) -> str:
         norm = line["grad_norm"]
         parts = [
-            f"step {line['step'] + 1}/{self._last}",
+            f"step {line['step'] + 1}/{self._num_steps}",
             f"loss {line['loss']:.3f}",
             f"lr {line['lr']:.2e}",
             "skipped" if norm is None else f"|g| {norm:.2f}",

@@ -7,14 +7,13 @@ bytes as the unit). Gradients are averaged over all ranks before, so the result 
 the number of ranks.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from configs.optimizer import OptimizerConfig
-from train.optimizer import Named, build_optimizer, by_muon
+from train.optimizer import Named, by_muon
 
 
 def owners(named_parameters: Named, config: OptimizerConfig, world_size: int) -> dict[str, int]:
@@ -33,29 +32,23 @@ def owners(named_parameters: Named, config: OptimizerConfig, world_size: int) ->
     return owner
 
 
-def build_owned_optimizer(
-    model: nn.Module, config: OptimizerConfig, rank: int, world_size: int
-) -> torch.optim.Optimizer:
-    """The optimizer of this rank's parameters; its `step` brings all ranks the new weights."""
+Shares = Sequence[dict[str, nn.Parameter]]
+"""The parameters that each rank updates, by name."""
+
+
+def shares(model: nn.Module, config: OptimizerConfig, world_size: int) -> Shares:
+    """The parameters of a model, dealt to the ranks."""
     named = dict(model.named_parameters())
     owner = owners(named.items(), config, world_size)
-    mine = [(name, parameter) for name, parameter in named.items() if owner[name] == rank]
-    optimizer = build_optimizer(mine, config)
-    shares = [[p for name, p in named.items() if owner[name] == r] for r in range(world_size)]
-    optimizer.register_step_post_hook(_sender(shares))
-    return optimizer
+    return [{n: p for n, p in named.items() if owner[n] == rank} for rank in range(world_size)]
 
 
-def _sender(shares: Sequence[list[nn.Parameter]]) -> Callable[..., None]:
-    """A hook after `step`: every rank sends the parameters that it owns."""
-
-    @torch.no_grad()
-    def send(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for source, parameters in enumerate(shares):
-            if parameters:
-                _broadcast([parameter.data for parameter in parameters], source)
-
-    return send
+@torch.no_grad()
+def exchange(dealt: Shares) -> None:
+    """Send every parameter from the rank that has updated it to the others; on all ranks."""
+    for source, parameters in enumerate(dealt):
+        if parameters:
+            _broadcast([parameter.data for parameter in parameters.values()], source)
 
 
 def _broadcast(tensors: list[Tensor], source: int) -> None:

@@ -17,6 +17,7 @@ from shards.plan import Plan
 # determines is in the plan.
 FREE = {"name", "micro_batch", "checkpoint", "validation", "sentinel"}
 FREE |= {"trackers", "loader", "launch", "data"}
+FREE_OF_ENGINE = {"zero_stage", "compile"}  # they round in another order, as other ranks do
 
 
 def is_appended(old: Plan, new: Plan) -> bool:
@@ -45,6 +46,7 @@ def differences(
 def _settings(config: TrainConfig, phases: Container[str]) -> dict[str, Any]:
     """What must stay, changes of phases that are yet to be appended left out."""
     values = config.model_dump(mode="json", exclude=FREE)
+    values["engine"] = {n: v for n, v in values["engine"].items() if n not in FREE_OF_ENGINE}
     values["changes"] = {n: v for n, v in values["changes"].items() if n in phases}
     return values
 

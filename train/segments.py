@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from configs.train import ChangeConfig, Schedule, TrainConfig
 from shards.plan import Plan
-from train.errors import TrainError
 from train.schedule import check_schedule, multiplier
-from train.zero import deepspeed_stage, refuse_unsound
+from train.zero import refuse_unsound
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,3 @@ def check_segments(config: TrainConfig, plan: Plan) -> None:
     for segment in segments(config, plan):
         refuse_unsound(segment.config)
         check_schedule(segment.span.schedule, segment.span.num_steps)
-        stage, change = deepspeed_stage(segment.config), segment.change
-        if stage and change and change.remakes and not change.fresh_optimizer:
-            raise TrainError(
-                f"changes: the change at step {segment.first_step} keeps the optimizer's moments, "
-                f"which DeepSpeed holds in flat pieces at zero_stage {stage}; set its "
-                "optimizer_state: fresh, or use zero_stage 0"
-            )

@@ -10,27 +10,30 @@ from typing import Any
 
 import deepspeed
 import torch
+from blake3 import blake3
+from torch import Tensor, nn
 
 from configs.terminal import console
-from configs.train import EngineConfig, TrainConfig
-from shards.atomic import write_json_atomic
+from configs.train import TrainConfig
 from shards.ledger import Ledger, read_ledger
 from shards.plan import Plan
 from shards.plan_file import earlier_plans
 from shards.reader import Dataset, TokenStream
-from train.checkpoint import checkpoint_path, latest_checkpoint, read_state, sweep
+from train.checkpoint import checkpoint_path, read_state, resume_point, sweep
 from train.data import RankReader
-from train.environment import environment
+from train.environment import write_environment
 from train.errors import TrainError
 from train.inheritance import Inheritance, Parent, find_inheritance
 from train.metrics import MetricsLog
 from train.model import Decoder
 from train.optimizer import build_optimizer
-from train.owners import build_owned_optimizer
+from train.origin import origin_weights
+from train.owners import Shares, shares
+from train.pieces import give_masters
 from train.run_data import announce_remote, run_datasets, run_plan, verify_shards
 from train.run_dir import note_restart, read_config
 from train.segments import Segment, segment_at, segments
-from train.state import load_state
+from train.state import load_moments, read_moments, read_weights, restore_random_state
 from train.validation import open_streams
 from train.zero import deepspeed_config, deepspeed_stage
 
@@ -46,6 +49,8 @@ class Session:
     plan: Plan
     engine: Any
     optimizer: torch.optim.Optimizer
+    owned: Shares | None
+    """Who updates which parameters, where the ranks share them out whole."""
     reader: RankReader
     heldout: dict[str, TokenStream]
     rank: int
@@ -72,14 +77,16 @@ def open_session(run_dir: Path, *, goes_on: bool = False) -> Session:
     segment = segment_at(config, plan, step)
     inherited = find_inheritance(run_dir, config, plan, step)
     batch_windows = plan.batch_windows(min(step, plan.num_steps - 1))
-    engine, optimizer = _build_engine(segment.config, batch_windows, world_size, inherited)
+    weights = _weights(run_dir, config, step, inherited)
+    engine, optimizer = _build_engine(segment.config, batch_windows, world_size, weights)
+    del weights
+    torch.manual_seed(_random_seed(config.seed, step, rank))
     datasets = _open_datasets(run_dir, config, plan, rank, goes_on)
     names = {source.name: source.source for source in plan.sources}
     heldout = config.validation and open_streams(datasets, names, config.validation.split)
     streams = [datasets[s.name].stream(s.source, s.split) for s in plan.sources]
     if rank == 0:
-        facts = environment(plan, world_size, engine.device)
-        write_json_atomic(run_dir / "environment.json", facts)
+        write_environment(run_dir, plan, world_size, engine.device, step)
     session = Session(
         run_dir=run_dir,
         config=segment.config,
@@ -87,6 +94,7 @@ def open_session(run_dir: Path, *, goes_on: bool = False) -> Session:
         plan=plan,
         engine=engine,
         optimizer=optimizer,
+        owned=_shares(engine.module, segment.config, world_size),
         reader=RankReader(
             plan, streams, rank=rank, world_size=world_size, micro_batch=config.micro_batch
         ),
@@ -129,33 +137,52 @@ def _join_ranks() -> None:
     )
 
 
-def _build_engine(
-    config: TrainConfig, batch_windows: int, world_size: int, inherited: Inheritance | None
-) -> tuple[Any, torch.optim.Optimizer]:
-    model = Decoder(config.model)
+def _weights(
+    run_dir: Path, config: TrainConfig, step: int, inherited: Inheritance | None
+) -> dict[str, Tensor] | None:
+    """What the session begins with; None where random weights are to be drawn."""
     if inherited:
-        model.load_state_dict(inherited.weights())
+        return inherited.weights()
+    if step:
+        return read_weights(checkpoint_path(run_dir, step))
+    return origin_weights(Path(config.init_from)) if config.init_from else None
+
+
+def _build_engine(
+    config: TrainConfig, batch_windows: int, world_size: int, weights: dict[str, Tensor] | None
+) -> tuple[Any, torch.optim.Optimizer]:
+    """Engine and optimizer, beginning with these float32 weights or with new ones."""
+    model = Decoder(config.model)
+    if weights:
+        model.load_state_dict(weights)
     else:
         model.initialise(config.seed)
     if config.engine.precision == "pure_bf16":
         model.bfloat16()
-    optimizer = _build_optimizer(model, config, world_size)
-    torch.manual_seed(config.seed)
+    named = list(model.named_parameters())
+    if config.shared_whole:
+        mine = shares(model, config.optimizer, world_size)[torch.distributed.get_rank()]
+        named = [(name, parameter) for name, parameter in named if name in mine]
+    optimizer = build_optimizer(named, config.optimizer)
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
         config=deepspeed_config(config, batch_windows, world_size),
     )
+    if weights and deepspeed_stage(config):
+        give_masters(engine, weights)
     if config.engine.compile:
         engine.compile()
     return engine, optimizer
 
 
-def _build_optimizer(model: Decoder, config: TrainConfig, world_size: int) -> torch.optim.Optimizer:
-    if config.engine.zero_stage == 1 and config.optimizer.muon:
-        rank = torch.distributed.get_rank()
-        return build_owned_optimizer(model, config.optimizer, rank, world_size)
-    return build_optimizer(model.named_parameters(), config.optimizer)
+def _shares(model: nn.Module, config: TrainConfig, world_size: int) -> Shares | None:
+    return shares(model, config.optimizer, world_size) if config.shared_whole else None
+
+
+def _random_seed(seed: int, step: int, rank: int) -> int:
+    """Of dropout, another on every rank and, with other ranks than before, from every step on."""
+    return int.from_bytes(blake3(f"{seed}/{step}/{rank}".encode()).digest(8), "little")
 
 
 def _resume(session: Session, inherited: Inheritance | None, goes_on: bool) -> Session:
@@ -164,18 +191,15 @@ def _resume(session: Session, inherited: Inheritance | None, goes_on: bool) -> S
     if step:
         folder = checkpoint_path(session.run_dir, step)
         state = read_state(folder)
-        check_state(folder, state, known_plans(session), session.config.engine)
+        check_state(folder, state, known_plans(session))
         same_ranks = state["world_size"] == session.world_size
         if inherited:
             inherited.give_rest(session.engine, session.rank, same_ranks)
         else:
-            load_state(
-                session.engine,
-                folder,
-                rank=session.rank,
-                same_ranks=same_ranks,
-                zero_stage=deepspeed_stage(session.config),
-            )
+            stage = deepspeed_stage(session.config)
+            load_moments(session.engine, read_moments(folder), stage)
+            if same_ranks:
+                restore_random_state(folder, session.rank)
     if session.rank == 0 and not goes_on:
         _cut_back(session, step, state.get("plan_id"))
     if session.rank == 0 and inherited:
@@ -190,7 +214,7 @@ def _agree_on_step(run_dir: Path, rank: int) -> int:
     device = deepspeed.get_accelerator().current_device_name()
     found = torch.zeros(1, dtype=torch.int64, device=device)
     if rank == 0:
-        checkpoint = latest_checkpoint(run_dir)
+        checkpoint = resume_point(run_dir)
         found[0] = checkpoint.step if checkpoint else 0
         sweep(run_dir, int(found[0]))
     torch.distributed.broadcast(found, src=0)
@@ -203,29 +227,21 @@ def known_plans(session: Session) -> list[str]:
     return [session.plan.plan_id, *(old.plan_id for old in reversed(earlier))]
 
 
-def check_state(
-    folder: Path, state: dict[str, Any], plan_ids: Sequence[str], engine: EngineConfig
-) -> None:
-    """Refuse a checkpoint of another plan or of another kind of engine.
+def check_state(folder: Path, state: dict[str, Any], plan_ids: Sequence[str]) -> None:
+    """Refuse a checkpoint of another plan.
 
     Args:
         folder: the checkpoint.
         state: its state.json.
         plan_ids: of the run's plan and of those it grew from.
-        engine: of the run.
 
     Raises:
-        TrainError: which of the two, and the way out.
+        TrainError: it is, and the way out.
     """
     if state["plan_id"] not in plan_ids:
         raise TrainError(
             f"{folder}: written under plan {state['plan_id']}, the run has {plan_ids[0]}; "
             "put the old plan.json back or start a new run"
-        )
-    if state["zero_stage"] != engine.zero_stage:
-        raise TrainError(
-            f"{folder}: written at zero_stage {state['zero_stage']}, the config has "
-            f"{engine.zero_stage}; set it back or start a new run"
         )
 
 

@@ -14,7 +14,7 @@ from configs.loading import load
 from configs.terminal import console
 from configs.train import TrainConfig
 from shards.atomic import write_json_atomic
-from train.checkpoint import latest_checkpoint
+from train.checkpoint import latest_checkpoint, resume_point
 from train.errors import TrainError
 from train.launch import EXIT_STOPPED, Place, announce_compile, choose_place, launch
 from train.planreport import Assumptions, report
@@ -64,7 +64,7 @@ def train_one(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
     run_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(run_dir):
         prepare(run_dir, config, plan)
-        done = latest_checkpoint(run_dir)
+        done = resume_point(run_dir)
     last = min(wanted.stop_after or plan.num_steps, plan.num_steps)
     if done and done.step >= last:
         console.print(f"{done.step} of {plan.num_steps} steps are done already: {run_dir}")

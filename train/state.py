@@ -1,93 +1,73 @@
 """What a checkpoint holds of a running engine, and how it gets back in.
 
     model.safetensors            float32 weights under our names
-    optimizer_00000.safetensors  <parameter>/<moment>, of the parameters a rank updates; what any
-                                 number of ranks wrote, any number can read
-    deepspeed/                   instead, where DeepSpeed holds shards: its files, for as many ranks
+    optimizer_00000.safetensors  <parameter>/<moment>, of the parameters whose turn it is on a rank
     rng_00000.safetensors, ...   random state of each rank
 
-Everything of ours is safetensors and JSON. DeepSpeed's own files are pickles: they are loaded
-only after their checksums were found equal to what COMPLETE says this trainer wrote.
+Weights and moments are whole, so what any number of ranks wrote at any ZeRO stage, any number can
+read at any other. Everything is safetensors and JSON: loading runs no code.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.utils import safe_get_full_fp32_param
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from train.checkpoint import MODEL_FILE
-from train.errors import TrainError
-
-_ENGINE_FOLDER, _ENGINE_TAG = "deepspeed", "state"
-Mapped = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+from train.pieces import give_moments, take_moments, take_weights
 
 
-def save_state(engine: Any, folder: Path, *, rank: int, zero_stage: int) -> None:
-    """Write this rank's share of the state; called on all ranks."""
-    weights = full_weights(engine, zero_stage)
-    if rank == 0:
-        save_file(weights, folder / MODEL_FILE)
-    if zero_stage == 0 and (moments := _optimizer_tensors(engine, rank)):
-        save_file(moments, folder / f"optimizer_{rank:05d}.safetensors")
-    save_file(_random_state(), _rng_file(folder, rank))
-    if zero_stage > 0:
-        engine.save_checkpoint(str(folder / _ENGINE_FOLDER), tag=_ENGINE_TAG, save_latest=False)
-
-
-def load_state(engine: Any, folder: Path, *, rank: int, same_ranks: bool, zero_stage: int) -> None:
-    """Put a checkpoint into a fresh engine; called on all ranks.
-
-    Raises:
-        TrainError: the state is sharded for another number of ranks.
-    """
-    if zero_stage > 0:
-        _load_engine_folder(engine, folder, same_ranks)
-    else:
-        engine.module.load_state_dict(load_file(folder / MODEL_FILE))
-        for file in sorted(folder.glob("optimizer_*.safetensors")):
-            _restore_optimizer(engine, load_file(file))
-    if same_ranks:
-        restore_random_state(folder, rank)
-
-
-def inherit_optimizer(engine: Any, folder: Path, mapped: Mapped) -> None:
-    """Take over the moments of another model's checkpoint, where they are whole (stage 0).
+def save_state(engine: Any, folder: Path, *, rank: int, world_size: int, zero_stage: int) -> None:
+    """Write this rank's share of the state; called on all ranks.
 
     Args:
-        engine: with the new model.
-        folder: the checkpoint.
-        mapped: turns tensors named after the old model's parameters into those of the new one.
+        engine: DeepSpeed's.
+        folder: of the checkpoint; all ranks see it.
+        rank: this process.
+        world_size: processes in all.
+        zero_stage: what DeepSpeed was told.
     """
-    for file in sorted(folder.glob("optimizer_*.safetensors")):
-        _restore_optimizer(engine, mapped(load_file(file)))
+    if zero_stage:
+        weights, moments = take_weights(engine, rank), take_moments(engine, rank, world_size)
+    else:
+        weights, moments = _weights(engine, rank), _moments(engine, rank)
+    if weights:
+        save_file(weights, folder / MODEL_FILE)
+    if moments:
+        save_file(moments, folder / f"optimizer_{rank:05d}.safetensors")
+    save_file(_random_state(), _rng_file(folder, rank))
 
 
-def full_weights(engine: Any, zero_stage: int) -> dict[str, Tensor]:
-    """The float32 weights on the CPU, whole on every rank; called on all ranks."""
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The float32 weights of a checkpoint by name."""
+    return load_file(folder / MODEL_FILE)
+
+
+def read_moments(folder: Path) -> dict[str, Tensor]:
+    """`<parameter>/<moment>` of all parameters; empty where no step was taken yet."""
+    files = sorted(folder.glob("optimizer_*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def load_moments(engine: Any, moments: Mapping[str, Tensor], zero_stage: int) -> None:
+    """Put moments into an engine that has taken no step yet; called on all ranks."""
+    if zero_stage:
+        give_moments(engine, moments)
+    else:
+        _restore_optimizer(engine, moments)
+
+
+def _weights(engine: Any, rank: int) -> dict[str, Tensor]:
+    if rank > 0:
+        return {}
     named = engine.module.named_parameters()
-    if zero_stage == 0:
-        return {name: tensor.detach().float().cpu().contiguous() for name, tensor in named}
-    whole = {name: safe_get_full_fp32_param(tensor) for name, tensor in named}
-    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in whole.items()}
+    return {name: tensor.detach().float().cpu().contiguous() for name, tensor in named}
 
 
-def _load_engine_folder(engine: Any, folder: Path, same_ranks: bool) -> None:
-    if not same_ranks:
-        raise TrainError(
-            f"{folder}: the optimizer state is sharded for another number of ranks, which "
-            "DeepSpeed cannot re-deal; resume with as many ranks as wrote it, or train with "
-            "engine.zero_stage 0, whose checkpoints fit any number"
-        )
-    path, _ = engine.load_checkpoint(str(folder / _ENGINE_FOLDER), tag=_ENGINE_TAG)
-    if path is None:
-        raise TrainError(f"{folder}: DeepSpeed found no state of its own in it")
-
-
-def _optimizer_tensors(engine: Any, rank: int) -> dict[str, Tensor]:
+def _moments(engine: Any, rank: int) -> dict[str, Tensor]:
     """Moments and step counts, by parameter name, that this rank has to save."""
     state = engine.optimizer.state
     replicated = len(_updated(engine)) == len(list(engine.module.parameters()))
@@ -106,7 +86,7 @@ def _updated(engine: Any) -> dict[str, Tensor]:
     return {name: p for name, p in engine.module.named_parameters() if id(p) in mine}
 
 
-def _restore_optimizer(engine: Any, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(engine: Any, tensors: Mapping[str, Tensor]) -> None:
     mine = _updated(engine)
     for name, tensor in tensors.items():
         parameter, key = name.rsplit("/", 1)

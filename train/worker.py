@@ -66,6 +66,7 @@ def train_segments(run_dir: Path, last: int, asked: Callable[[], bool]) -> int:
         end = min(last, session.segment.last_step)
         done = max(train(session, end, asked), session.first_step)
         close_session(session)
+        del session  # and the weights with it, before the next one makes its own
         if done < end or done >= last:
             return done
         goes_on = True

@@ -50,12 +50,12 @@ def refuse_unsound(config: TrainConfig) -> None:
 
 
 def deepspeed_stage(config: TrainConfig) -> int:
-    """The stage DeepSpeed is told; with Muon, stage 1 is ours (`train.owners`), on top of 0.
+    """The stage DeepSpeed is told: 0 where stage 1 is ours.
 
     At stage 0 gradients are whole on every rank after backward, so the loop clips them: DeepSpeed
     would clip too, but reports no norm. From stage 1 on it holds shards, and clips.
     """
-    return 0 if config.optimizer.muon else config.engine.zero_stage
+    return 0 if config.shared_whole else config.engine.zero_stage
 
 
 def deepspeed_config(config: TrainConfig, batch_windows: int, world_size: int) -> dict[str, Any]:
