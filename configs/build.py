@@ -235,8 +235,9 @@ class DecontaminationConfig(Section):
         "near",
     )
     """What is taken out; `question` is a question with its answer or without."""
-    action: Literal["drop", "cut"] = "drop"
-    """Drop the document, or cut the place out of it and keep the rest."""
+    action: Literal["drop", "cut", "mask"] = "drop"
+    """Drop the document, cut the place out of it and keep the rest, or keep all of it and let the
+    place's tokens give no loss."""
     margin_characters: Annotated[int, Field(ge=0)] = 0
     """Cut on either side of a place as well (GPT-3: 200)."""
     sensitivity: Sensitivity = "default"

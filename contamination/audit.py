@@ -13,14 +13,15 @@ from configs.audit import AuditRules
 from configs.terminal import console, progress
 from contamination.classic import Name, Values
 from contamination.classic_scan import classic_values
-from contamination.clusters import clusters_of, worth_of
+from contamination.clusters import worth_of
 from contamination.corpus import Corpus, Piece
 from contamination.exposure import RunHistory
 from contamination.findings import Called, Finding, findings_of
+from contamination.halves import called_places
 from contamination.index import Index, cached_index
 from contamination.items import Benchmark
 from contamination.pieces import Scanned, Scanner
-from contamination.rules import CLASSES, DIRTY, classify, unauditable
+from contamination.rules import CLASSES, DIRTY, unauditable
 from contamination.selftest import Detector, SelfTestRow, self_test
 from contamination.stored import PieceResult, Store
 from contamination.surprisal import vocabulary_of, word_bits
@@ -146,14 +147,13 @@ def _summed(scanner: Scanner, corpus: Corpus) -> tuple[NDArray[np.int64], int, C
 
 
 def _called(piece: Piece, result: PieceResult, detector: Detector) -> Called:
-    clusters = clusters_of(result.hits, detector.index, detector.worth, detector.rules.min_bits)
-    classes = classify(clusters, detector.worth, detector.rules)
-    return Called(piece, clusters[classes >= 0], classes[classes >= 0], detector.worth.totals)
+    places = called_places(result.hits, detector.index, detector.worth, detector.rules)
+    return Called(piece, places, detector.worth.totals)
 
 
 def _real(called: Called, index: Index) -> Called:
-    real = called.clusters["item"] < index.num_items
-    return Called(called.piece, called.clusters[real], called.classes[real], called.field_bits)
+    real = called.places.clusters["item"] < index.num_items
+    return called._replace(places=called.places.only(real))
 
 
 def _decoy_places(called: Called, detector: Detector, num_benchmarks: int) -> NDArray[np.int64]:
@@ -162,9 +162,10 @@ def _decoy_places(called: Called, detector: Detector, num_benchmarks: int) -> ND
     A short decoy can be the beginning of a real item. Where that item stands in the text, the decoy
     is no chance match; so a decoy must beat every real item whose place it overlaps.
     """
-    dirty = np.isin(called.classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
-    is_decoy = called.clusters["item"] >= detector.index.num_items
-    real, decoys = called.clusters[~is_decoy], called.clusters[dirty & is_decoy]
+    clusters = called.places.clusters
+    dirty = np.isin(called.places.classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
+    is_decoy = clusters["item"] >= detector.index.num_items
+    real, decoys = clusters[~is_decoy], clusters[dirty & is_decoy]
     firsts = np.searchsorted(real["document"], decoys["document"], side="left")
     lasts = np.searchsorted(real["document"], decoys["document"], side="right")
     wins = [

@@ -14,10 +14,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from contamination.corpus import Batch
-from contamination.index import Tables, buckets_of, filter_of, roll_seeds, tables_of
+from contamination.index import roll_seeds
 from contamination.items import Benchmark
 from contamination.jit import kernel
-from contamination.scan import find
+from contamination.lookup import Tables, find, whole_tables
 from shards.hashing import blake3_json
 
 LENGTH, SHORTEST, SAMPLES = 50, 16, 3
@@ -96,7 +96,7 @@ def _hashed(
     hashes = _last_hashes(characters, bounds, chosen, size)
     order = np.argsort(hashes, kind="stable")
     distinct, first = np.unique(hashes[order], return_index=True)
-    tables = tables_of(distinct, buckets_of(distinct), filter_of(distinct))
+    tables = whole_tables(distinct)
     return tables, np.append(first, len(hashes)).astype(np.int64), chosen[order]
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contamination.corpus import Batch
-from contamination.index import Tables, buckets_of, filter_of, roll_seeds, tables_of
+from contamination.index import roll_seeds
 from contamination.items import Benchmark
 from contamination.jit import kernel
-from contamination.scan import find
+from contamination.lookup import Tables, find, whole_tables
 from contamination.words import hash_words_of_texts, words_of_document
 
 GRAM_WORDS = 8
@@ -79,7 +79,7 @@ def word_index(benchmarks: Sequence[Benchmark]) -> WordIndex:
     return WordIndex(
         words.hash,
         bounds,
-        tables_of(distinct, buckets_of(distinct), filter_of(distinct)),
+        whole_tables(distinct),
         np.append(first, len(hashes)).astype(np.int64),
         places[order],
         np.repeat(np.arange(len(items), dtype=np.int32), lengths),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contamination.index import RUN_WORDS, Index, exclusive_seeds
+from contamination.index import RUN_WORDS, Index, exclusive_seeds, item_at, places_of
 from contamination.jit import kernel
 from contamination.surprisal import field_bits
 
@@ -21,6 +21,8 @@ CLUSTER = np.dtype(
         ("end_word", np.int32),
         ("start", np.int64),  # bytes of the document
         ("end", np.int64),
+        ("item_start", np.int32),  # words of the item
+        ("item_end", np.int32),
         ("run", np.int32),  # longest run of words that are consecutive on both sides
         ("passage_bits", np.float32),
         ("question_bits", np.float32),
@@ -30,8 +32,8 @@ CLUSTER = np.dtype(
     ]
 )
 
-MAX_POSTINGS = 100
-"""A seed of more items is a stock phrase ("which of the following is") and no evidence."""
+MAX_PLACES = 100
+"""A seed of more places is a stock phrase ("which of the following is") and no evidence."""
 _GAP_WORDS = (20, 60)
 """Clusters part at a gap of the item's length, but at least 20 and at most 60 words."""
 
@@ -61,9 +63,9 @@ def worth_of(index: Index, bits: NDArray[np.float32]) -> Worth:
     """
     bounds = index.sequences.bounds
     usable = np.zeros(len(bits), np.bool_)
-    _mark_usable(index.postings, index.posting_item, index.posting_position, bounds, usable)
+    _mark_usable(index.occurrences, usable)
     bits = np.where(usable, bits, np.float32(0))
-    exclusive = exclusive_seeds(index.sequences.words, bounds)
+    exclusive = exclusive_seeds(index.sequences)
     seeds = np.concatenate([[0], np.cumsum(exclusive, dtype=np.int64)])
     return Worth(
         bits,
@@ -74,12 +76,12 @@ def worth_of(index: Index, bits: NDArray[np.float32]) -> Worth:
 
 
 @kernel
-def _mark_usable(first, posting_item, posting_position, bounds, usable):  # type: ignore[no-untyped-def]
-    for seed in range(len(first) - 1):
-        if first[seed + 1] - first[seed] <= MAX_POSTINGS:
-            for posting in range(first[seed], first[seed + 1]):
-                at = bounds[posting_item[posting], 0] + posting_position[posting]
-                usable[at : at + RUN_WORDS] = True
+def _mark_usable(occurrences, usable):  # type: ignore[no-untyped-def]
+    for seed in range(len(occurrences.places)):
+        places, first, stop = places_of(seed, occurrences)
+        if stop - first <= MAX_PLACES:
+            for place in places[first:stop]:
+                usable[place : place + RUN_WORDS] = True
 
 
 def clusters_of(
@@ -97,15 +99,13 @@ def clusters_of(
         CLUSTER [num_clusters], by document, item and word.
     """
     longest = int((index.sequences.bounds[:, 3] - index.sequences.bounds[:, 0]).max(initial=0))
-    postings = (index.postings, index.posting_item, index.posting_position)
     covered = np.zeros(longest + RUN_WORDS, np.bool_)
     capacity = 4096
     while True:
         out = np.empty(capacity, CLUSTER)
         found = _clusters(
             hits,
-            postings,
-            index.sequences.bounds,
+            index.occurrences,
             (worth.bits, worth.exclusive),
             np.float32(min_bits),
             covered,
@@ -117,14 +117,15 @@ def clusters_of(
 
 
 @kernel
-def _clusters(hits, postings, bounds, worth, min_bits, covered, out):  # type: ignore[no-untyped-def]
+def _clusters(hits, occurrences, worth, min_bits, covered, out):  # type: ignore[no-untyped-def]
     bits, exclusive = worth
+    bounds = occurrences.bounds
     found, begin = 0, 0
     while begin < len(hits):
         stop = begin
         while stop < len(hits) and hits[stop].document == hits[begin].document:
             stop += 1
-        items, positions, sources = _expand(hits, begin, stop, postings)
+        items, positions, sources = _expand(hits, begin, stop, occurrences)
         order = np.argsort(items, kind="mergesort")  # stable: words stay in order
         at = 0
         while at < len(order):
@@ -153,6 +154,8 @@ def _clusters(hits, postings, bounds, worth, min_bits, covered, out):  # type: i
                 row.end_word = tail.word + RUN_WORDS
                 row.start = head.start
                 row.end = tail.end
+                row.item_start = positions[chosen].min()
+                row.item_end = positions[chosen].max() + RUN_WORDS
                 row.run = run
                 row.passage_bits, row.question_bits, row.answer_bits = sums
                 row.passage_seeds, row.question_seeds = _exclusive(
@@ -164,22 +167,22 @@ def _clusters(hits, postings, bounds, worth, min_bits, covered, out):  # type: i
 
 
 @kernel
-def _expand(hits, begin, stop, postings):  # type: ignore[no-untyped-def]
+def _expand(hits, begin, stop, occurrences):  # type: ignore[no-untyped-def]
     """(item, position in the item, hit) of every hit of a document; stock phrases left out."""
-    first, posting_item, posting_position = postings
     total = 0
     for h in range(begin, stop):
-        size = first[hits[h].seed + 1] - first[hits[h].seed]
-        total += size if size <= MAX_POSTINGS else 0
+        _, low, high = places_of(hits[h].seed, occurrences)
+        total += high - low if high - low <= MAX_PLACES else 0
     items = np.empty(total, np.int32)
     positions, sources = np.empty(total, np.int32), np.empty(total, np.int64)
     n = 0
     for h in range(begin, stop):
-        low, high = first[hits[h].seed], first[hits[h].seed + 1]
-        if high - low > MAX_POSTINGS:
+        places, low, high = places_of(hits[h].seed, occurrences)
+        if high - low > MAX_PLACES:
             continue
-        for posting in range(low, high):
-            items[n], positions[n], sources[n] = posting_item[posting], posting_position[posting], h
+        for place in places[low:high]:
+            item = item_at(place, occurrences)
+            items[n], positions[n], sources[n] = item, place - occurrences.bounds[item, 0], h
             n += 1
     return items, positions, sources
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from contamination.errors import AuditError
 from contamination.token_words import TokenTable
+from shards.loss_mask import Spans
 from shards.manifest import MANIFEST_NAME
 from shards.remote import is_remote
 
@@ -83,6 +84,8 @@ class Document(NamedTuple):
     """Position of the first token in the stream of (source, split); None for text."""
     token_ends: NDArray[np.int64] | None
     """int64 [num_tokens], bytes of the text up to the end of each token; None for text."""
+    masked: Spans | None = None
+    """Tokens of the stream that give no loss, those about the document; None for text."""
 
 
 class Corpus(Protocol):

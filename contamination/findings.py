@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from contamination.corpus import Corpus, Document, Piece
 from contamination.evidence import Evidence, evidence_of
 from contamination.exposure import Exposure, RunHistory
+from contamination.halves import Places
 from contamination.items import Benchmark, Item
 from contamination.rules import CLASSES, DIRTY, Class
+from shards.detokenize import tokens_holding
+from shards.loss_mask import Spans
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Finding:
     answer_coverage: float
     passage_coverage: float
     run: int
+    half: bool
+    """Whether another half stands in a neighbouring document, and the class is that of both."""
     document: Document
     """Without its text."""
     start: int
@@ -38,22 +44,22 @@ class Finding:
     token_start: int | None
     """First matched token of the stream (source, split)."""
     token_end: int | None
+    masked: bool
+    """Whether the dataset lets none of its tokens give a loss."""
     evidence: Evidence
     exposure: Exposure | None
 
     @property
     def dirty(self) -> bool:
         """Whether the finding counts as contamination."""
-        return self.class_ in DIRTY
+        return self.class_ in DIRTY and not self.masked
 
 
-@dataclass(frozen=True)
-class Called:
-    """The called clusters of a piece: CLUSTER rows, their classes and all items' field bits."""
+class Called(NamedTuple):
+    """What was called in a piece, and all items' field bits."""
 
     piece: Piece
-    clusters: NDArray[np.void]
-    classes: NDArray[np.int8]
+    places: Places
     field_bits: NDArray[np.float32]
 
 
@@ -63,18 +69,18 @@ def findings_of(
     """The findings of a piece, by document, place and rank.
 
     Args:
-        called: clusters of real items (no decoys).
+        called: places of real items (no decoys).
         corpus: where the documents are.
         benchmarks: in the order of the index.
         history: the run to count exposure in, or None.
     """
     items = [(benchmark.name, item) for benchmark in benchmarks for item in benchmark.items]
     rows = defaultdict(list)
-    for row, document in enumerate(called.clusters["document"]):
+    for row, document in enumerate(called.places.clusters["document"]):
         rows[int(document)].append(row)
     for number, document in corpus.documents(called.piece, sorted(rows)):
         here = [
-            _finding(called, row, document, items[called.clusters["item"][row]], history)
+            _finding(called, row, document, items[called.places.clusters["item"][row]], history)
             for row in rows[number]
         ]
         yield from _ranked(here)
@@ -88,14 +94,14 @@ def _finding(
     history: RunHistory | None,
 ) -> Finding:
     benchmark, item = named_item
-    cluster = called.clusters[row]
+    cluster = called.places.clusters[row]
     bits = called.field_bits[cluster["item"]]
     evidence = evidence_of(
         document.text, int(cluster["first_word"]), int(cluster["end_word"]), item, float(bits[2])
     )
     start, end = int(cluster["start"]), int(cluster["end"])
     tokens = _tokens(document, start, end)
-    class_: Class = CLASSES[called.classes[row]]
+    class_: Class = CLASSES[called.places.classes[row]]
     if class_ == "question" and evidence.answer_near:
         class_ = "qa"
     passage, question, answer = (
@@ -116,11 +122,14 @@ def _finding(
         answer_coverage=1.0 if evidence.answer_near else answer,
         passage_coverage=passage,
         run=int(cluster["run"]),
-        document=document._replace(text=b"", token_ends=None),  # findings can be many
+        half=bool(called.places.halves[row]),
+        # Findings can be many.
+        document=document._replace(text=b"", token_ends=None, masked=None),
         start=start,
         end=end,
         token_start=tokens[0],
         token_end=tokens[1],
+        masked=_is_masked(document.masked, *tokens),
         evidence=evidence,
         exposure=exposure,
     )
@@ -130,9 +139,14 @@ def _tokens(document: Document, start: int, end: int) -> tuple[int | None, int |
     """Tokens of the stream that hold bytes [start, end) of the document."""
     if document.token_ends is None or document.token_start is None:
         return None, None
-    first = int(np.searchsorted(document.token_ends, start, side="right"))
-    last = int(np.searchsorted(document.token_ends, end, side="left"))
-    return document.token_start + first, document.token_start + last + 1
+    first, last = tokens_holding(document.token_ends, start, end)
+    return document.token_start + first, document.token_start + last
+
+
+def _is_masked(masked: Spans | None, start: int | None, end: int | None) -> bool:
+    if masked is None or start is None or end is None:
+        return False
+    return bool(np.any((masked[:, 0] <= start) & (end <= masked[:, 1])))
 
 
 def _ranked(findings: list[Finding]) -> list[Finding]:

@@ -20,12 +20,13 @@ class ItemFacts:
     """One item that was found.
 
     Attributes:
-        class_: the strongest of its findings.
+        class_: the strongest of its findings; of those that are not masked, if there are any.
         places: all its findings.
         documents: that hold it.
         run: longest unbroken run of words in any place.
         coverage: largest share of the question in any place.
         reads: by the run, of the places that count; None without a run.
+        masked: whether no place of it gives a loss.
     """
 
     class_: str
@@ -34,11 +35,12 @@ class ItemFacts:
     run: int
     coverage: float
     reads: Exposure | None
+    masked: bool = False
 
     @property
     def dirty(self) -> bool:
         """Whether it counts as contamination."""
-        return self.class_ in DIRTY
+        return self.class_ in DIRTY and not self.masked
 
     @property
     def exposure(self) -> str | None:
@@ -68,13 +70,15 @@ def found_items(findings: Iterable[Finding]) -> dict[Key, ItemFacts]:
 
 def _facts(group: Sequence[Finding]) -> ItemFacts:
     known = any(f.exposure is not None for f in group)
+    open_ = [f for f in group if not f.masked]
     return ItemFacts(
-        min((f.class_ for f in group), key=CLASSES.index),
+        min((f.class_ for f in open_ or group), key=CLASSES.index),
         len(group),
         len({document_key(f) for f in group}),
         max(f.run for f in group),
         max(f.question_coverage for f in group),
         _summed([f.exposure for f in group if f.dirty and f.exposure]) if known else None,
+        not open_,
     )
 
 
@@ -109,6 +113,7 @@ def item_rows(findings: Sequence[Finding], found: dict[Key, ItemFacts]) -> list[
             "hash": hashes[key],
             "class": facts.class_,
             "dirty": facts.dirty,
+            "masked": facts.masked,
             "places": facts.places,
             "documents": facts.documents,
             "longest_run": facts.run,

@@ -1,13 +1,14 @@
 """The index: which items hold a given run of five words.
 
-Keys are the distinct 64-bit hashes of all five-word runs, sorted. A scan asks a small blocked
-filter first (one 64-bit load, about one false pass in a hundred), then a bucket of the sorted keys.
-Postings give the (item, position) of a key. The index holds hashes and lengths, never text; it is
-stored as plain .npy files and memory-mapped, so workers share it.
+The distinct 64-bit hashes of all five-word runs are sorted; of each, 16 bits are kept, and where it
+stands in the items' words. A scan finds candidates by those bits (`contamination.lookup`) and is
+sure of them by hashing the item's own five words. The index holds hashes and lengths, never text;
+it is stored as plain .npy files and memory-mapped, so workers share it.
 """
 
 import json
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,42 +16,36 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from contamination.errors import AuditError
 from contamination.items import Benchmark
 from contamination.jit import kernel
+from contamination.lookup import Tables, find, narrow_tables, tables_of
 from contamination.sequences import Sequences, found_in, sequences_of, with_decoys
 from contamination.words import RECIPE_HASH
 from shards.atomic import atomic_write, write_json_atomic
 from shards.hashing import blake3_json
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 RUN_WORDS = 5
 """Words in a seed. With 5, 98 % of real test questions can be found; with 13 only 72 %."""
 
 _ROLL = np.uint64(0xD6E8FEB86659FD93)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
-_FILTER_BITS_PER_KEY = 14
+_MANY = np.uint32(1 << 31)
+"""Set in `Index.places` where a seed has several places."""
+_HINT_WORDS = 32
+"""One word of so many has its item noted; the others' are found by walking on from there."""
 
 
-class Tables(NamedTuple):
-    """Sorted hashes with what finds one quickly; the argument of `contamination.scan.find`."""
+class Occurrences(NamedTuple):
+    """Where seeds stand, for kernels; see `Index`."""
 
-    filter: NDArray[np.uint64]
-    filter_shift: np.uint64
-    """Bits to drop so that a hash gives its filter word."""
-    buckets: NDArray[np.uint32]
-    bucket_shift: np.uint64
-    """Bits to drop so that a hash gives its bucket."""
-    hashes: NDArray[np.uint64]
-
-
-def tables_of(
-    hashes: NDArray[np.uint64], buckets: NDArray[np.uint32], filter_: NDArray[np.uint64]
-) -> Tables:
-    """The tables of sorted hashes, from the results of `buckets_of` and `filter_of`."""
-    filter_bits, bucket_bits = len(filter_).bit_length() - 1, (len(buckets) - 1).bit_length() - 1
-    return Tables(
-        filter_, np.uint64(64 - filter_bits), buckets, np.uint64(64 - bucket_bits), hashes
-    )
+    places: NDArray[np.uint32]
+    repeated: NDArray[np.uint32]
+    words: NDArray[np.uint32]
+    vocabulary: NDArray[np.uint64]
+    bounds: NDArray[np.int64]
+    item_hints: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -60,29 +55,53 @@ class Index:
     Attributes:
         key: identity of the index: recipe, seed length and the items' digests.
         num_items: real items; sequences [num_items, 2 * num_items) are their decoys.
-        seeds: uint64 [num_seeds], sorted.
-        buckets: uint32 [2**k + 1], first seed of each value of the top k bits.
-        filter: uint64 [2**m], blocked two-bit filter.
-        postings: int64 [num_seeds + 1], where the occurrences of a seed begin.
-        posting_item: int32 [num_postings].
-        posting_position: int32 [num_postings], word of the item's sequence.
+        filter: uint64 [num_filter_words], of `contamination.lookup`, as the next two.
+        buckets: uint32 [2**k + 1].
+        keys: uint16 [num_seeds].
+        places: uint32 [num_seeds], first word of a seed in the sequences; of a seed with several
+            places `_MANY` and where they are listed in
+        repeated: uint32, for each such seed how many, and then its places, ascending.
         sequences: the items' words.
     """
 
     key: str
     num_items: int
-    seeds: NDArray[np.uint64]
-    buckets: NDArray[np.uint32]
     filter: NDArray[np.uint64]
-    postings: NDArray[np.int64]
-    posting_item: NDArray[np.int32]
-    posting_position: NDArray[np.int32]
+    buckets: NDArray[np.uint32]
+    keys: NDArray[np.uint16]
+    places: NDArray[np.uint32]
+    repeated: NDArray[np.uint32]
     sequences: Sequences
 
     @property
     def tables(self) -> Tables:
-        """What `contamination.scan.find` needs."""
-        return tables_of(self.seeds, self.buckets, self.filter)
+        """What `contamination.lookup.find` needs."""
+        return tables_of(self.filter, self.buckets, self.keys)
+
+    @cached_property
+    def occurrences(self) -> Occurrences:
+        """What `places_of`, `item_at` and `seed_hash` need."""
+        items = self.sequences
+        hinted = np.arange(0, len(items.words) + 1, _HINT_WORDS)
+        hints = np.searchsorted(items.bounds[:, 3], hinted, side="right").astype(np.int32)
+        return Occurrences(
+            self.places, self.repeated, items.words, items.vocabulary, items.bounds, hints
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = [getattr(self, name) for name in _ARRAYS]
+        arrays += [getattr(self.sequences, f.name) for f in fields(Sequences)]
+        return sum(array.nbytes for array in arrays)
+
+    def hashes_of(self, seeds: NDArray[np.int32]) -> NDArray[np.uint64]:
+        """The hashes of seeds, given by number."""
+        return np.asarray(_hashes_of(seeds, self.occurrences))
+
+    def numbers_of(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The numbers of seeds, given by hash; -1 where there is no such seed."""
+        return np.asarray(_numbers_of(hashes, self.tables, self.occurrences))
 
 
 def index_key(benchmarks: list[Benchmark]) -> str:
@@ -100,51 +119,135 @@ def cached_index(benchmarks: list[Benchmark], cache: Path) -> Index:
 
 
 def build_index(benchmarks: list[Benchmark]) -> Index:
-    """Builds the index in memory."""
+    """Builds the index in memory.
+
+    Raises:
+        AuditError: more words than the index can number.
+    """
     real = sequences_of(benchmarks)
     sequences = with_decoys(real)
-    hashes, items, positions = _all_seeds(sequences.words, sequences.bounds)
+    if len(sequences.words) >= _MANY:
+        raise AuditError(
+            f"{len(real.words):,} words in the benchmarks, an index takes {_MANY // 2:,}: "
+            "audit them in several commands"
+        )
+    hashes, places = _all_seeds(sequences.words, sequences.vocabulary, sequences.bounds)
     order = np.argsort(hashes, kind="stable")
-    seeds, first = np.unique(hashes[order], return_index=True)
+    hashes, places = hashes[order], places[order]
+    first = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]])[: len(hashes)])
+    tables = narrow_tables(hashes[first])
+    places, repeated = _packed(places, np.append(first, len(places)))
     return Index(
         key=index_key(benchmarks),
         num_items=len(real),
-        seeds=seeds,
-        buckets=buckets_of(seeds),
-        filter=filter_of(seeds),
-        postings=np.append(first, len(hashes)).astype(np.int64),
-        posting_item=items[order],
-        posting_position=positions[order],
+        filter=tables.filter,
+        buckets=tables.buckets,
+        keys=tables.keys,
+        places=places,
+        repeated=repeated,
         sequences=sequences,
     )
 
 
-def buckets_of(seeds: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """First position of each value of the seeds' top bits: uint32 [2**k + 1]."""
-    bits = max(8, len(seeds).bit_length() - 1)
-    tops = seeds >> np.uint64(64 - bits)
-    return np.searchsorted(tops, np.arange((1 << bits) + 1, dtype=np.uint64)).astype(np.uint32)
+@kernel
+def _packed(places, first):  # type: ignore[no-untyped-def]
+    """`Index.places` and `Index.repeated` of places by seed; those of seed s begin at first[s]."""
+    total = 1  # an empty file cannot be memory-mapped
+    for seed in range(len(first) - 1):
+        size = first[seed + 1] - first[seed]
+        total += size + 1 if size > 1 else 0
+    out, repeated = np.empty(len(first) - 1, np.uint32), np.zeros(total, np.uint32)
+    n = 1
+    for seed in range(len(first) - 1):
+        size = first[seed + 1] - first[seed]
+        if size == 1:
+            out[seed] = places[first[seed]]
+            continue
+        out[seed] = _MANY | np.uint32(n)
+        repeated[n] = size
+        repeated[n + 1 : n + 1 + size] = places[first[seed] : first[seed + 1]]
+        n += size + 1
+    return out, repeated
 
 
-def filter_of(seeds: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Blocked two-bit filter of the seeds: uint64 [2**m]."""
-    words = max(1 << 8, 1 << (len(seeds) * _FILTER_BITS_PER_KEY // 64).bit_length())
-    out = np.zeros(words, np.uint64)
-    _fill_filter(seeds, np.uint64(64 - (words.bit_length() - 1)), out)
+@njit(inline="always")
+def places_of(seed, occurrences):  # type: ignore[no-untyped-def]
+    """The places of a seed: an array, and from where to where in it."""
+    place = occurrences.places[seed]
+    if place < _MANY:
+        return occurrences.places, np.int64(seed), np.int64(seed) + 1
+    at = np.int64(place - _MANY)
+    return occurrences.repeated, at + 1, at + 1 + np.int64(occurrences.repeated[at])
+
+
+@njit(inline="always")
+def item_at(place, occurrences):  # type: ignore[no-untyped-def]
+    """The item that holds a word."""
+    item = occurrences.item_hints[place // _HINT_WORDS]
+    while occurrences.bounds[item, 3] <= place:
+        item += 1
+    return item
+
+
+@njit(inline="always")
+def seed_hash(place, occurrences):  # type: ignore[no-untyped-def]
+    """The hash of the five words from one of `Index.places` on."""
+    if place >= _MANY:
+        place = occurrences.repeated[place - _MANY + np.uint32(1)]
+    value = np.uint64(0)
+    for k in range(RUN_WORDS):
+        value = value * _ROLL + occurrences.vocabulary[occurrences.words[np.int64(place) + k]]
+    return value * _SPREAD
+
+
+@kernel
+def confirm(values, places, numbers, count, tables, occurrences, keys):  # type: ignore[no-untyped-def]
+    """Keeps of `count` results of `find` those whose five words are a seed's; returns how many.
+
+    Args:
+        values: their hashes.
+        places: their positions, overwritten.
+        numbers: their numbers by key, overwritten with the seeds' numbers.
+        count: how many there are.
+        tables: in which they were found.
+        occurrences: of the same index.
+        keys: uint64, scratch.
+    """
+    for c in range(count):  # a round of its own: loads that are under way at the same time
+        keys[c] = occurrences.places[numbers[c]]
+    found, known = 0, tables.keys
+    for c in range(count):
+        at, same = numbers[c], seed_hash(np.uint32(keys[c]), occurrences) == values[c]
+        while not same and at + np.uint64(1) < len(known) and known[at] == known[at + np.uint64(1)]:
+            at += np.uint64(1)
+            same = seed_hash(occurrences.places[at], occurrences) == values[c]
+        if same:
+            values[found], places[found], numbers[found] = values[c], places[c], at
+            found += 1
+    return found
+
+
+@kernel
+def _hashes_of(seeds, occurrences):  # type: ignore[no-untyped-def]
+    out = np.empty(len(seeds), np.uint64)
+    for k in range(len(seeds)):
+        out[k] = seed_hash(occurrences.places[seeds[k]], occurrences)
     return out
 
 
 @kernel
-def _fill_filter(seeds, shift, out):  # type: ignore[no-untyped-def]
-    for seed in seeds:
-        out[seed >> shift] |= filter_mask(seed)
-
-
-@njit(inline="always")
-def filter_mask(seed):  # type: ignore[no-untyped-def]
-    """The two bits that a seed sets in its filter word."""
-    one, low = np.uint64(1), np.uint64(63)
-    return (one << ((seed >> np.uint64(20)) & low)) | (one << ((seed >> np.uint64(14)) & low))
+def _numbers_of(hashes, tables, occurrences):  # type: ignore[no-untyped-def]
+    values, size = hashes.copy(), len(hashes)
+    places, numbers, keys = (
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+    )
+    out = np.full(size, -1, np.int32)
+    found = find(values, 0, size, tables, places, numbers, keys)
+    for c in range(confirm(values, places, numbers, found, tables, occurrences, keys)):
+        out[places[c]] = numbers[c]
+    return out
 
 
 @kernel
@@ -162,45 +265,48 @@ def roll_seeds(words, count, length, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _all_seeds(words, bounds):  # type: ignore[no-untyped-def]
+def _all_seeds(words, vocabulary, bounds):  # type: ignore[no-untyped-def]
     total = 0
     for item in range(len(bounds)):
         total += max(0, bounds[item, 3] - bounds[item, 0] - RUN_WORDS + 1)
-    hashes = np.empty(total, np.uint64)
-    items, positions = np.empty(total, np.int32), np.empty(total, np.int32)
-    rolled = np.empty(len(words), np.uint64)
+    hashes, places = np.empty(total, np.uint64), np.empty(total, np.uint32)
     n = 0
     for item in range(len(bounds)):
-        length = bounds[item, 3] - bounds[item, 0]
-        roll_seeds(words[bounds[item, 0] : bounds[item, 3]], length, RUN_WORDS, rolled)
+        first, length = bounds[item, 0], bounds[item, 3] - bounds[item, 0]
+        rolled = np.empty(length, np.uint64)
+        roll_seeds(vocabulary[words[first : first + length]], length, RUN_WORDS, rolled)
         for k in range(RUN_WORDS - 1, length):
-            hashes[n], items[n], positions[n] = rolled[k], item, k - RUN_WORDS + 1
+            hashes[n], places[n] = rolled[k], first + k - RUN_WORDS + 1
             n += 1
-    return hashes, items, positions
+    return hashes, places
 
 
-@kernel
-def exclusive_seeds(words, bounds):  # type: ignore[no-untyped-def]
+def exclusive_seeds(sequences: Sequences) -> NDArray[np.bool_]:
     """Which seeds of an item stand in its passage or in its question and answer, not in both.
 
     A question is often a sentence of its own passage; only exclusive seeds can tell which of the
     two a document holds. bool [num_words], by the first word of the seed; seeds that begin in the
     passage and end in the question are not exclusive.
     """
+    return np.asarray(_exclusive(sequences.words, sequences.vocabulary, sequences.bounds))
+
+
+@kernel
+def _exclusive(words, vocabulary, bounds):  # type: ignore[no-untyped-def]
     out = np.zeros(len(words), np.bool_)
     for item in range(len(bounds)):
         begin, middle, stop = bounds[item, 0], bounds[item, 1], bounds[item, 3]
         passage = np.empty(max(0, middle - begin), np.uint64)
         rest = np.empty(max(0, stop - middle), np.uint64)
-        roll_seeds(words[begin:middle], len(passage), RUN_WORDS, passage)
-        roll_seeds(words[middle:stop], len(rest), RUN_WORDS, rest)
+        roll_seeds(vocabulary[words[begin:middle]], len(passage), RUN_WORDS, passage)
+        roll_seeds(vocabulary[words[middle:stop]], len(rest), RUN_WORDS, rest)
         passage, rest = passage[RUN_WORDS - 1 :], rest[RUN_WORDS - 1 :]
         out[begin : begin + len(passage)] = ~found_in(passage, rest)
         out[middle : middle + len(rest)] = ~found_in(rest, passage)
     return out
 
 
-_ARRAYS = ("seeds", "buckets", "filter", "postings", "posting_item", "posting_position")
+_ARRAYS = ("filter", "buckets", "keys", "places", "repeated")
 
 
 def _save(index: Index, directory: Path) -> None:

@@ -43,6 +43,11 @@ def _paragraph(facts: dict[str, Any]) -> str:
         f"{recall(sets, '1 word in 10 replaced'):.0%} with one word in ten replaced. "
         f"Too short to be audited: {_count(too_short, 'item')}."
     )
+    if totals["masked_items"]:
+        text += (
+            f" In the data but masked, so that no place of them gives a loss: "
+            f"{_count(totals['masked_items'], 'item')}."
+        )
     if facts["run"]:
         text += (
             f" Up to step {facts['run']['steps']:,} ({facts['run']['tokens']:,} tokens) the run "

@@ -91,6 +91,8 @@ def _about(facts: dict[str, Any], title: str) -> str:
 def _numbers(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
     totals, sets = facts["totals"], facts["benchmarks"]
     yield f"{totals['dirty_items']:,}", "items found"
+    if totals["masked_items"]:
+        yield f"{totals['masked_items']:,}", "items masked: present, without loss"
     yield f"{totals['dirty_documents']:,}", "documents with them"
     if facts["run"]:
         yield f"{totals['exposures']:,}", f"times trained on, to step {facts['run']['steps']:,}"
@@ -281,12 +283,17 @@ def _provenance(finding: Finding) -> str:
     if finding.token_start is not None and finding.token_end is not None:
         shard = escape(document.shard)
         parts.append(f"{shard} tokens {finding.token_start:,}–{finding.token_end:,} of the stream")
+    if finding.half:
+        parts.append("half of the item: the other stands in a neighbouring document")
+    if finding.masked:
+        parts.append("masked: gives no loss")
     if exposure is not None and exposure.times + exposure.partial_times:
-        times = f"trained on {exposure.times:,} {'time' if exposure.times == 1 else 'times'}"
+        times = f"{exposure.times:,} {'time' if exposure.times == 1 else 'times'}"
         partly = f" and {exposure.partial_times:,} times in part" if exposure.partial_times else ""
-        parts.append(f"{times}{partly}, steps {exposure.first_step}–{exposure.last_step}")
+        verb = "read" if finding.masked else "trained on"
+        parts.append(f"{verb} {times}{partly}, steps {exposure.first_step}–{exposure.last_step}")
     elif exposure is not None:
-        parts.append("present, never trained on")
+        parts.append(f"present, never {'read' if finding.masked else 'trained on'}")
     return "".join(f"<span>{part}</span>" for part in parts)
 
 

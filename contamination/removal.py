@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.audit import AuditRules
-from contamination.clusters import Worth, clusters_of, worth_of
+from contamination.clusters import Worth, worth_of
 from contamination.corpus import batch_of
+from contamination.halves import called_places
 from contamination.index import Index
-from contamination.rules import CLASSES, classify
+from contamination.rules import CLASSES
 from contamination.scan import scan
 from contamination.surprisal import Vocabulary
 from contamination.words import hash_words_of_texts
@@ -23,6 +24,8 @@ from contamination.words import hash_words_of_texts
 _MARGIN = 0.9
 """Bits that are asked for, as a share of the audit's."""
 _COVERAGE_MARGIN = 0.95
+_REACH = 16
+"""Halves of an item are looked for in documents so far apart: those between may yet be dropped."""
 
 
 class Place(NamedTuple):
@@ -79,17 +82,22 @@ class Remover:
         """A remover for a text in which the items' words have so many bits."""
         return cls(index, vocabulary, worth_of(index, bits), lowered(rules), classes)
 
-    def places(self, hits: NDArray[np.void]) -> list[Place]:
-        """The places among hits, by document and item."""
-        clusters = clusters_of(hits, self.index, self.worth, self.rules.min_bits)
-        clusters = clusters[clusters["item"] < self.index.num_items]
-        classes = classify(clusters, self.worth, self.rules)
-        called = ((CLASSES[k] if k >= 0 else "") for k in classes.tolist())
-        columns = (clusters[name].tolist() for name in ("document", "item", "start", "end"))
+    def places(self, hits: NDArray[np.void], order: NDArray[np.int64] | None = None) -> list[Place]:
+        """The places among hits, by document and item.
+
+        Args:
+            hits: of all documents of a file.
+            order: see `contamination.halves`; documents that later stages drop may stand between
+                two that hold the halves of an item.
+        """
+        found = called_places(hits, self.index, self.worth, self.rules, order, _REACH)
+        columns = (found.clusters[name].tolist() for name in ("document", "item", "start", "end"))
         return [
-            Place(document, item, class_, start, end)
-            for class_, document, item, start, end in zip(called, *columns, strict=True)
-            if class_ in self.classes
+            Place(document, item, CLASSES[number], start, end)
+            for number, document, item, start, end in zip(
+                found.classes.tolist(), *columns, strict=True
+            )
+            if item < self.index.num_items and CLASSES[number] in self.classes
         ]
 
     def without(self, text: str, places: list[Place], margin: int) -> str:

@@ -34,7 +34,8 @@ LIMITS = (
     "words replaced is not found.",
     "Items whose question and answer carry too few bits cannot be told from chance; they are "
     "listed as unauditable, never counted as clean.",
-    "Halves of an item in two documents are judged apart.",
+    "Halves of an item in two documents are judged together where the second begins the next "
+    "document; elsewhere apart.",
     "The decoy rate is a lower bound: near-duplicates of stock phrases fool real items more often "
     "than decoys.",
 )
@@ -106,13 +107,14 @@ def _benchmark(audit: Audit, found: dict[Key, ItemFacts], number: int) -> dict[s
 def _totals(
     audit: Audit, findings: Sequence[Finding], found: dict[Key, ItemFacts], items: int
 ) -> dict[str, Any]:
-    classes = Counter(facts.class_ for facts in found.values())
+    classes = Counter(facts.class_ for facts in found.values() if not facts.masked)
     dirty = [f for f in findings if f.dirty]
     totals: dict[str, Any] = {
         "items": items,
         "dirty_items": sum(facts.dirty for facts in found.values()),
         "dirty_documents": len({document_key(f) for f in dirty}),
         "dirty_places": len(dirty),
+        "masked_items": sum(facts.masked for facts in found.values()),
         "items_by_class": {name: classes[name] for name in CLASSES},
     }
     if audit.history is not None:
@@ -127,6 +129,7 @@ _MATCH_SCHEMA: dict[str, Any] = {
     "item_hash": pl.String,
     "class": pl.String,
     "dirty": pl.Boolean,
+    "masked": pl.Boolean,
     "rank": pl.Int32,
     "bits": pl.Float32,
     "passage_bits": pl.Float32,
@@ -135,6 +138,7 @@ _MATCH_SCHEMA: dict[str, Any] = {
     "passage_coverage": pl.Float32,
     "choices_near": pl.Int32,
     "longest_run": pl.Int32,
+    "half": pl.Boolean,
     "doc_id": pl.String,
     "source": pl.String,
     "split": pl.String,
@@ -174,6 +178,7 @@ def _match(finding: Finding) -> dict[str, Any]:
         "item_hash": item_hash(finding.item),
         "class": finding.class_,
         "dirty": finding.dirty,
+        "masked": finding.masked,
         "rank": finding.rank,
         "bits": finding.bits,
         "passage_bits": finding.passage_bits,
@@ -182,6 +187,7 @@ def _match(finding: Finding) -> dict[str, Any]:
         "passage_coverage": finding.passage_coverage,
         "choices_near": evidence.choices_near,
         "longest_run": finding.run,
+        "half": finding.half,
         "doc_id": document.doc_id,
         "source": document.source,
         "split": document.split,

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contamination.corpus import TokenBatch
-from contamination.index import RUN_WORDS, Index, filter_mask, roll_seeds
+from contamination.index import RUN_WORDS, Index, confirm, roll_seeds
 from contamination.jit import kernel
+from contamination.lookup import find
 from contamination.surprisal import Vocabulary, word_number
 from contamination.token_words import as_kernel_argument, words_of_tokens
 from contamination.words import words_of_document
@@ -54,7 +55,12 @@ def scan(
     scratch = _scratch(int(np.diff(offsets).max(initial=0)))
     return _until_it_fits(
         lambda counts, hits: _scan(
-            data, offsets, index.tables, (vocabulary.words, vocabulary.table, counts), scratch, hits
+            data,
+            offsets,
+            (index.tables, index.occurrences),
+            (vocabulary.words, vocabulary.table, counts),
+            scratch,
+            hits,
         ),
         vocabulary,
         len(data),
@@ -69,7 +75,7 @@ def scan_tokens(batch: TokenBatch, index: Index, vocabulary: Vocabulary) -> Scan
     return _until_it_fits(
         lambda counts, hits: _scan_tokens(
             (batch.tokens, batch.starts, batch.stops, as_kernel_argument(batch.table), buffer),
-            index.tables,
+            (index.tables, index.occurrences),
             (vocabulary.words, vocabulary.table, counts),
             scratch,
             hits,
@@ -102,20 +108,20 @@ def _until_it_fits(
 
 
 @kernel
-def _scan(data, offsets, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
+def _scan(data, offsets, index, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
     hashes, start, end = scratch[0], scratch[1], scratch[2]
     found, total, sampled = 0, 0, 0
     for document in range(len(offsets) - 1):
         first = offsets[document]
         count = words_of_document(data, first, offsets[document + 1], False, hashes, start, end)
         total += count
-        found, took = _look(document, first, count, tables, vocabulary, scratch, hits, found)
+        found, took = _look(document, first, count, index, vocabulary, scratch, hits, found)
         sampled += took
     return found, total, sampled
 
 
 @kernel
-def _scan_tokens(batch, tables, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
+def _scan_tokens(batch, index, vocabulary, scratch, hits):  # type: ignore[no-untyped-def]
     tokens, starts, stops, table, buffer = batch
     hashes, start, end = scratch[0], scratch[1], scratch[2]
     found, total, sampled = 0, 0, 0
@@ -123,13 +129,13 @@ def _scan_tokens(batch, tables, vocabulary, scratch, hits):  # type: ignore[no-u
         first, stop = starts[document], stops[document]
         count = words_of_tokens(tokens, first, stop, table, buffer, hashes, start, end)
         total += count
-        found, took = _look(document, 0, count, tables, vocabulary, scratch, hits, found)
+        found, took = _look(document, 0, count, index, vocabulary, scratch, hits, found)
         sampled += took
     return found, total, sampled
 
 
 @kernel
-def _look(document, first, count, tables, vocabulary, scratch, hits, found):  # type: ignore[no-untyped-def]
+def _look(document, first, count, index, vocabulary, scratch, hits, found):  # type: ignore[no-untyped-def]
     """Looks up the seeds of a document's words; returns hits so far, and words if it is sampled."""
     hashes, start, end, seeds, words, numbers, keys = scratch
     sampled = 0
@@ -139,7 +145,9 @@ def _look(document, first, count, tables, vocabulary, scratch, hits, found):  # 
         sampled = count
         _count(hashes, count, vocabulary)
     roll_seeds(hashes, count, RUN_WORDS, seeds)
-    for c in range(find(seeds, RUN_WORDS - 1, count, tables, words, numbers, keys)):
+    tables, occurrences = index
+    likely = find(seeds, RUN_WORDS - 1, count, tables, words, numbers, keys)
+    for c in range(confirm(seeds, words, numbers, likely, tables, occurrences, keys)):
         if found < len(hits):
             last = np.int64(words[c])
             word = last - RUN_WORDS + 1
@@ -151,48 +159,6 @@ def _look(document, first, count, tables, vocabulary, scratch, hits, found):  # 
             hit.end = end[last] - first
         found += 1
     return found, sampled
-
-
-@kernel
-def find(hashes, first, count, tables, places, numbers, keys):  # type: ignore[no-untyped-def]
-    """Which of hashes[first:count] are in the tables; returns how many.
-
-    The memory of the tables is far away. So the work is done in rounds, each a loop of loads that
-    do not depend on each other and are under way at the same time: filter, bucket, key.
-
-    Args:
-        hashes: overwritten.
-        first: where to begin.
-        count: where to end.
-        tables: `contamination.index.Tables`.
-        places: uint64, gets the positions in `hashes` of those that were found.
-        numbers: uint64, gets their numbers in the tables.
-        keys: uint64, scratch.
-    """
-    filter_words, filter_shift, buckets, bucket_shift, known = tables
-    left, one = 0, np.uint64(1)
-    for k in range(first, count):
-        value = hashes[k]
-        mask = filter_mask(value)
-        if (filter_words[value >> filter_shift] & mask) == mask:
-            hashes[left], places[left] = value, k
-            left += 1
-    for c in range(left):
-        numbers[c] = buckets[hashes[c] >> bucket_shift]
-    for c in range(left):
-        keys[c] = known[min(numbers[c], np.uint64(len(known) - 1))]
-    found = 0
-    for c in range(left):
-        value, at, key = hashes[c], numbers[c], keys[c]
-        if key < value:  # not the first of its bucket
-            stop = np.uint64(buckets[(value >> bucket_shift) + one])
-            while key < value and at + one < stop:
-                at += one
-                key = known[at]
-        if key == value:
-            places[found], numbers[found] = places[c], at
-            found += 1
-    return found
 
 
 @kernel

@@ -64,8 +64,10 @@ class Totals(_Part):
     """Items with a finding that counts: qa, question, answer or near."""
     dirty_documents: Count
     dirty_places: Count
+    masked_items: Count
+    """Items whose every place gives no loss: in the data, but never trained on as a target."""
     items_by_class: dict[Class, Count]
-    """By the strongest finding of each item."""
+    """By the strongest finding of each other item."""
     dirty_items_trained_on: Count | None = None
     """With a run only, as all that follow; reads of parts count here."""
     dirty_items_never_trained_on: Count | None = None
@@ -121,6 +123,8 @@ class FoundItem(_Part):
     """Of its texts."""
     class_: Annotated[Class, Field(alias="class")]
     dirty: bool
+    masked: bool
+    """Whether none of its places gives a loss; such an item is not dirty."""
     places: Count
     documents: Count
     longest_run: Count

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.audit import AuditRules
-from contamination.clusters import Worth, clusters_of
+from contamination.clusters import Worth
 from contamination.common_words import COMMON_WORDS
 from contamination.corpus import batch_of
+from contamination.halves import called_places
 from contamination.index import Index
 from contamination.items import Benchmark, Item
-from contamination.rules import CLASSES, DIRTY, classify
+from contamination.rules import CLASSES, DIRTY
 from contamination.scan import scan
 from contamination.surprisal import Vocabulary
 from shards.hashing import blake3_json
@@ -136,8 +137,8 @@ def _found(detector: Detector, texts: Sequence[bytes], numbers: NDArray[np.int64
     """How many of texts[k] are called dirty for item numbers[k]."""
     batch = batch_of(texts)
     hits = scan(batch.data, batch.offsets, detector.index, detector.vocabulary).hits
-    clusters = clusters_of(hits, detector.index, detector.worth, detector.rules.min_bits)
-    classes = classify(clusters, detector.worth, detector.rules)
-    dirty = np.isin(classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
-    own = dirty & (clusters["item"] == numbers[clusters["document"]])
-    return len(np.unique(clusters["document"][own]))
+    places = called_places(hits, detector.index, detector.worth, detector.rules)
+    dirty = np.isin(places.classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
+    documents = places.clusters["document"]
+    own = dirty & (places.clusters["item"] == numbers[documents])
+    return len(np.unique(documents[own]))

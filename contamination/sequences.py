@@ -27,13 +27,16 @@ class Sequences:
     """The words of many items.
 
     Attributes:
-        words: uint64 [num_words], passage, question and answer of each item in turn.
-        numeric: bool [num_words], whether a word is digits only.
+        words: uint32 [num_words], numbers of the words of passage, question and answer of each item
+            in turn.
+        vocabulary: uint64 [num_distinct], hashes of the distinct words, sorted.
+        numeric: bool [num_distinct], whether a word is digits only.
         bounds: int64 [num_items, 4], where passage, question and answer begin, and the end.
         benchmark: int32 [num_items], number of the benchmark.
     """
 
-    words: NDArray[np.uint64]
+    words: NDArray[np.uint32]
+    vocabulary: NDArray[np.uint64]
     numeric: NDArray[np.bool_]
     bounds: NDArray[np.int64]
     benchmark: NDArray[np.int32]
@@ -51,7 +54,10 @@ def sequences_of(benchmarks: list[Benchmark]) -> Sequences:
     bounds = np.stack([starts[0:-1:3], starts[1:-1:3], starts[2:-1:3], starts[3::3]], axis=1)
     sizes = [len(benchmark.items) for benchmark in benchmarks]
     benchmark_of = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    return Sequences(words.hash, _numeric(texts, words.start, words.end), bounds, benchmark_of)
+    vocabulary, numbers = np.unique(words.hash, return_inverse=True)
+    numeric = np.zeros(len(vocabulary), np.bool_)
+    numeric[numbers[_numeric(texts, words.start, words.end)]] = True
+    return Sequences(numbers.astype(np.uint32), vocabulary, numeric, bounds, benchmark_of)
 
 
 def _numeric(
@@ -78,21 +84,20 @@ def found_in(values, others):  # type: ignore[no-untyped-def]
 
 def with_decoys(sequences: Sequences) -> Sequences:
     """The items and, after them, one decoy of each in the same order."""
-    decoys, numeric = _decoys(
-        sequences.words, sequences.numeric, sequences.bounds, sequences.benchmark
-    )
+    decoys = _decoys(sequences.words, sequences.bounds, sequences.benchmark)
     return Sequences(
         np.concatenate([sequences.words, decoys]),
-        np.concatenate([sequences.numeric, numeric]),
+        sequences.vocabulary,
+        sequences.numeric,
         np.concatenate([sequences.bounds, sequences.bounds + len(sequences.words)]),
         np.concatenate([sequences.benchmark, sequences.benchmark]),
     )
 
 
 @kernel
-def _decoys(words, numeric, bounds, benchmark):  # type: ignore[no-untyped-def]
-    """Same lengths as the items; uint64 [num_words] and bool [num_words]."""
-    out, out_numeric = words.copy(), numeric.copy()
+def _decoys(words, bounds, benchmark):  # type: ignore[no-untyped-def]
+    """Same lengths as the items; uint32 [num_words]."""
+    out = words.copy()
     first = 0
     state = np.uint64(0)
     for item in range(len(bounds)):
@@ -109,13 +114,11 @@ def _decoys(words, numeric, bounds, benchmark):  # type: ignore[no-untyped-def]
                 state, _ = _next(state)
                 if source < 0:  # nobody else is that long: the item's own words, backwards
                     out[at : at + size] = words[at : at + size][::-1]
-                    out_numeric[at : at + size] = numeric[at : at + size][::-1]
                 else:
                     out[at : at + size] = words[source - size : source]
-                    out_numeric[at : at + size] = numeric[source - size : source]
                 at += size
                 position += size
-    return out, out_numeric
+    return out
 
 
 @njit(inline="always")

@@ -81,7 +81,7 @@ class Store:
             np.savez(
                 file,
                 hits=result.hits,
-                hashes=index.seeds[result.hits["seed"]],
+                hashes=index.hashes_of(result.hits["seed"]),
                 words=vocabulary.words[counted],
                 counts=result.counts[counted],
                 facts=np.array(facts),
@@ -143,9 +143,8 @@ def _positions(
 def _merged(stored: Sequence[_Stored], index: Index) -> NDArray[np.void]:
     """Hits with seeds of the index, by document and word, each once."""
     hits = np.concatenate([part.hits for part in stored])
-    at, known = _positions(index.seeds, np.concatenate([part.hashes for part in stored]))
-    hits["seed"] = at
-    hits = hits[known]
+    hits["seed"] = index.numbers_of(np.concatenate([part.hashes for part in stored]))
+    hits = hits[hits["seed"] >= 0]
     if len(stored) == 1:
         return hits
     hits = hits[np.lexsort([hits["word"], hits["document"]])]

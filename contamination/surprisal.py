@@ -34,7 +34,7 @@ class Vocabulary:
 
 def vocabulary_of(sequences: Sequences) -> Vocabulary:
     """The vocabulary of the items (decoys are made of the same words)."""
-    words = np.unique(sequences.words)
+    words = sequences.vocabulary
     table = np.full(1 << (4 * len(words)).bit_length(), -1, np.int32)
     _fill_table(words, table)
     return Vocabulary(words, table)
@@ -74,8 +74,8 @@ def word_bits(
     seen = counts + prior_counts(vocabulary.words)
     surprisal = -np.log2((seen + 0.5) / (total + PRIOR_WORDS))
     bits = np.minimum(surprisal, MAX_BITS).astype(np.float32)
-    bits = bits[np.searchsorted(vocabulary.words, sequences.words)]
     bits[sequences.numeric] *= NUMBER_WEIGHT
+    bits = bits[sequences.words]
     _damp_repeats(sequences.words, sequences.bounds, bits)
     return bits
 

@@ -3,7 +3,8 @@
 `benchmarks` makes the index of the items; `scan` finds what every file shares with them and counts
 the items' words; `decontaminate` judges and drops documents, or cuts places out of them. Duplicates
 are not looked at: they are gone already. Texts are rewritten only where something was found, in
-files beside those of the filters (see `pipeline.revisions`).
+files beside those of the filters (see `pipeline.revisions`). Where places are to be masked, texts
+stay as they are and `pipeline.loss_masks` takes it from there.
 """
 
 from collections import Counter
@@ -64,8 +65,8 @@ class ScanForItems(PipelineStep):
     Args:
         inputs: files of documents.
         duplicates: what the deduplication stage decided.
-        index: directory of the index.
         revised: folders of the stages that revised the documents before.
+        index: directory of the index.
         folder: where to write.
     """
 
@@ -101,8 +102,8 @@ class ScanForItems(PipelineStep):
             counts += found.counts
             sampled += found.sampled_words
             first += len(texts)
-        with atomic_write(_scan_file(self.folder, rank)) as file:
             present.append(np.array([bool(text) for text in texts]))
+        with atomic_write(_scan_file(self.folder, rank)) as file:
             all_hits = np.concatenate([np.empty(0, HIT), *hits])
             np.savez(
                 file,
@@ -166,8 +167,8 @@ class RemoveItems(PipelineStep):
 
     Args:
         inputs: files of documents.
-        index: directory of the index.
         revised: folders of the stages that revised them before.
+        index: directory of the index.
         scanned: folder of the scan.
         config: what to take out, and how.
         folder: where to write.
@@ -179,8 +180,8 @@ class RemoveItems(PipelineStep):
     def __init__(
         self,
         inputs: list[Path],
-        index: Path,
         revised: list[Path],
+        index: Path,
         scanned: Path,
         config: DecontaminationConfig,
         folder: Path,

@@ -15,6 +15,7 @@ from pipeline.bpe import document_ends
 from pipeline.budget import Cut
 from pipeline.encoded import EncodedSource
 from pipeline.layout import ShardPlan, layout_file, read_layout
+from pipeline.loss_masks import LossMasks
 from pipeline.task_report import report_share
 from shards.atomic import write_json_atomic
 from shards.index import SCORE
@@ -48,6 +49,7 @@ class PackShards(PipelineStep):
         encoded: the encoding stage's folder.
         layout: what the layout stage decided.
         duplicates: what the deduplication stage decided.
+        masks: folder of the decontamination stage, where its places are to be masked.
         tokenizer: the tokenizer.json.
         config: what stands at the ends of documents.
         shards: how large shards are, which sources are shuffled.
@@ -65,6 +67,7 @@ class PackShards(PipelineStep):
         encoded: Path,
         layout: Path,
         duplicates: Path,
+        masks: Path | None,
         tokenizer: Path,
         config: TokenizerConfig,
         shards: ShardsConfig,
@@ -74,7 +77,7 @@ class PackShards(PipelineStep):
         super().__init__()
         self.tasks, self.ranks, self.encoded = tasks, ranks, encoded
         self.layout, self.duplicates, self.tokenizer = layout, duplicates, tokenizer
-        self.config, self.shards = config, shards
+        self.masks, self.config, self.shards = masks, config, shards
         self.dataset, self.folder = dataset, folder
 
     def run(
@@ -84,16 +87,18 @@ class PackShards(PipelineStep):
         task = self.tasks[rank]
         plans = task.plans(self.layout)
         done, total = 0, sum(plan.tokens for plan in plans)
+        ends = document_ends(self.tokenizer, self.config)
+        masks = LossMasks(self.masks, self.ranks[task.source], self.tokenizer, ends)
         for plan in plans:
             writer = self._writer(task.source, plan)
             for rows, tokens in self._batches(task.source, plan):
-                writer.add_many(rows, tokens)
+                writer.add_many(rows, tokens, masks.spans(rows, tokens))
                 done += len(tokens)
                 report_share(done / total)
             facts = writer.close()
             assert [shard.tokens for shard in facts.shards] == [plan.tokens], plan
             path = _facts_file(self.folder, task.source, plan)
-            write_json_atomic(path, facts.model_dump())
+            write_json_atomic(path, facts.model_dump(mode="json"))
         yield from ()
 
     def _writer(self, source: str, plan: ShardPlan) -> SplitWriter:

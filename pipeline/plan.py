@@ -37,6 +37,7 @@ from pipeline import (
     fast_forms,
     filters,
     layout,
+    loss_masks,
     packing,
     revisions,
     roundtrip,
@@ -54,13 +55,13 @@ from pipeline.dedup_plan import DedupPlanner, DedupStages
 from pipeline.documents import ReadDocuments, WriteDocuments, task_file
 from pipeline.encoder_check import ENCODER, ChooseEncoder, choose, samples
 from pipeline.errors import BuildError
-from pipeline.given_tokenizer import GivenTokenizer
 from pipeline.funnel import DECONTAMINATE, PASSAGES
+from pipeline.given_tokenizer import GivenTokenizer
 from pipeline.sources import Download, ResolvedSource, canonical
 from pipeline.stages import Stage, stage_key
 from pipeline.tokenizing import EncodeDocuments, EncodeInput
 from pipeline.unique_ids import refuse_repeated_ids
-from shards import hash_table, index, writer
+from shards import hash_table, index, loss_mask, writer
 from shards.hashing import blake3_file
 
 _PACKAGES = (
@@ -111,7 +112,6 @@ class Plan(NamedTuple):
         last = [self.tokenizer, self.encoder, self.encode, self.layout, self.pack]
         return [*first, *self.extract.values(), *self.filter.values(), *between, *last]
 
-
     def revising(self) -> dict[str, Stage]:
         """The stages that revise texts after the filters, by their names in the funnel."""
         return _revising(self.find_duplicates, self.decontaminate)
@@ -120,6 +120,7 @@ class Plan(NamedTuple):
 def _revising(found: DedupStages, clean: DecontaminationStages | None) -> dict[str, Stage]:
     cut = {PASSAGES: found.passages.cut} if found.passages else {}
     return cut | ({DECONTAMINATE: clean.remove} if clean else {})
+
 
 class Planner:
     """Makes the plan of one build.
@@ -161,7 +162,7 @@ class Planner:
         encoder = self._encoder(filtered, tokenizer)
         encode = self._encode(filtered, deduped, revised, tokenizer, encoder)
         laid_out = self._layout(encode, tokenizer)
-        pack = self._pack(encode, laid_out, deduped, tokenizer)
+        pack = self._pack(encode, laid_out, deduped, clean, tokenizer)
         first = (downloads, extract, filtered, found, deduped, clean)
         return Plan(*first, tokenizer, encoder, encode, laid_out, pack)
 
@@ -240,9 +241,9 @@ class Planner:
         self, filtered: dict[str, Stage], found: DedupStages, config: DecontaminationConfig
     ) -> DecontaminationStages:
         inputs, key = self._files(filtered, "kept"), index_key(self.benchmarks)
-        code = {"recipe": RECIPE_HASH, "index": key}
         deduped, revised = found.decide, _revising(found, None)
         folders = [stage.directory for stage in revised.values()]
+        code = {"recipe": RECIPE_HASH, "index": key}
         identity = [decontamination.benchmark_identity(each) for each in self.benchmarks]
         index = self._stage(
             "benchmarks",
@@ -409,10 +410,11 @@ class Planner:
     ) -> Stage:
         config, wanted = self.config, self.config.decontamination
         tasks = list(self._pack_tasks())
+        masks = clean.remove if clean and wanted and wanted.action == "mask" else None
         return self._stage(
             "pack",
-            [budget, encoded, packing, writer, index, hash_table],
-            {"layout": laid_out.key, "dedup": deduped.key},
+            [budget, encoded, loss_mask, loss_masks, packing, writer, index, hash_table],
+            {"layout": laid_out.key, "dedup": deduped.key, "masks": masks and masks.key},
             num_tasks=len(tasks),
             steps=lambda d: [
                 packing.PackShards(
@@ -421,6 +423,7 @@ class Planner:
                     encode.directory,
                     laid_out.directory,
                     deduped.directory / DUPLICATES,
+                    masks.directory if masks else None,
                     tokenizer.directory / bpe.TOKENIZER,
                     config.tokenizer,
                     config.shards,

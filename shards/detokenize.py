@@ -64,6 +64,18 @@ class ByteTable:
         return int(len(first) > 0 and first[0] == ord(" "))
 
 
+def tokens_holding(ends: NDArray[np.int64], start: int, end: int) -> tuple[int, int]:
+    """The first token with bytes in [start, end) of a document, and one past the last.
+
+    Args:
+        ends: bytes up to the end of each token, as of `ByteTable.ends`.
+        start: first byte.
+        end: one past the last.
+    """
+    first = int(np.searchsorted(ends, start, side="right"))
+    return first, min(int(np.searchsorted(ends, end, side="left")) + 1, len(ends))
+
+
 def byte_table(tokenizer: Tokenizer) -> ByteTable:
     """The bytes of every token of a vocabulary.
 

@@ -18,7 +18,8 @@ from blake3 import blake3
 
 from shards.atomic import write_text_atomic
 from shards.errors import DatasetError
-from shards.masking import document_mask
+from shards.json_input import parse_json
+from shards.masking import batch_mask
 from shards.permutation import mix64
 from shards.plan import Plan
 from shards.reader import TokenArray, TokenStream
@@ -121,10 +122,46 @@ def read_ledger(run: Path) -> Iterator[LedgerEntry]:
         raise DatasetError(f"{path}: no ledger; is {run} a run of `tally train`?")
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
-            try:
-                yield LedgerEntry(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise DatasetError(f"{path}:{number}: not a ledger entry ({error})") from None
+            yield _entry(line, f"{path}:{number}")
+
+
+def ledger_entry(run: Path, step: int) -> LedgerEntry | None:
+    """The entry of one step; None where the run has not come that far.
+
+    Raises:
+        DatasetError: the line is not an entry, or one of another step.
+    """
+    path = run / LEDGER_NAME
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        line = next(islice(file, step, None), None)
+    if line is None:
+        return None
+    entry = _entry(line, f"{path}:{step + 1}")
+    if entry.step != step:
+        raise DatasetError(f"{path}:{step + 1}: step {entry.step} where step {step} belongs")
+    return entry
+
+
+def _entry(line: bytes, where: str) -> LedgerEntry:
+    if not line.endswith(b"\n"):
+        raise DatasetError(f"{where}: not a ledger entry: cut off; resuming the run mends it")
+    try:
+        entry = LedgerEntry(**parse_json(line, where))
+    except TypeError as error:
+        raise DatasetError(f"{where}: not a ledger entry ({error})") from None
+    counts = [entry.step, entry.masked_targets]
+    if isinstance(entry.windows, dict):
+        counts += entry.windows.values()
+    texts = (entry.windows_digest, entry.tokens_digest)
+    if not (
+        isinstance(entry.windows, dict)
+        and all(type(count) is int for count in counts)
+        and all(isinstance(text, str) for text in texts)
+    ):
+        raise DatasetError(f"{where}: not a ledger entry: a field of the wrong type")
+    return entry
 
 
 def verify(
@@ -166,7 +203,7 @@ def planned_entry(
 ) -> dict[str, Any]:
     """What the ledger must say of a step.
 
-    Without streams there is no `tokens_digest`, and no `masked_targets` if documents are masked.
+    Without streams there is no `tokens_digest`, and no `masked_targets` if any are masked.
     """
     source, window = plan.step(step)
     counts = np.bincount(source, minlength=len(plan.sources))
@@ -174,15 +211,18 @@ def planned_entry(
         "windows": {s.name: int(n) for s, n in zip(plan.sources, counts, strict=True)},
         "windows_digest": hex_digest(digest_windows(source, window)),
     }
-    if not plan.document_mask:
+    if not plan.masks_targets:
         planned["masked_targets"] = 0
     if streams:
         total = masked = 0
         for number, facts in enumerate(plan.sources):
             mine = source == number
-            tokens = streams[facts.name].windows(window[mine], plan.seq_len_at(step), plan.rows)
+            stream, where = streams[facts.name], (window[mine], plan.seq_len_at(step), plan.rows)
+            tokens = stream.windows(*where)
             total += digest_tokens(source[mine], window[mine], tokens)
-            masked += document_mask(tokens, streams[facts.name].eos_id).masked_targets
+            counted = stream.counted(*where) if facts.masked else None
+            mask = batch_mask(tokens, stream.eos_id, plan.document_mask, counted)
+            masked += mask.masked_targets if mask else 0
         planned["tokens_digest"] = hex_digest(total)
-        planned["masked_targets"] = masked if plan.document_mask else 0
+        planned["masked_targets"] = masked
     return planned

@@ -45,6 +45,16 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class MaskFacts(_Part):
+    """The file that says which tokens of a shard give no loss (see `shards.loss_mask`)."""
+
+    path: InsidePath
+    bytes: Count
+    blake3: str
+    tokens: Annotated[int, Field(gt=0)]
+    """That give no loss."""
+
+
 class ShardFacts(_Part):
     """One file of packed tokens, its document index, and the table of the documents' ids."""
 
@@ -59,6 +69,8 @@ class ShardFacts(_Part):
     ids_path: InsidePath
     ids_bytes: Count
     ids_blake3: str
+    masked: MaskFacts | None = Field(default=None, exclude_if=lambda facts: facts is None)
+    """Not stated where every token gives a loss."""
 
 
 class SplitFacts(_Part):
@@ -195,6 +207,7 @@ class Manifest(_Part):
         named = {MANIFEST_NAME, self.tokenizer.file}
         for _, _, shard in self.shards():
             named |= {shard.path, shard.index_path, shard.ids_path}
+            named |= {shard.masked.path} if shard.masked else set()
         return named
 
     def checksums(self) -> dict[str, FileFacts]:
@@ -204,6 +217,8 @@ class Manifest(_Part):
             facts[shard.path] = FileFacts(shard.bytes, shard.blake3)
             facts[shard.index_path] = FileFacts(shard.index_bytes, shard.index_blake3)
             facts[shard.ids_path] = FileFacts(shard.ids_bytes, shard.ids_blake3)
+            if shard.masked:
+                facts[shard.masked.path] = FileFacts(shard.masked.bytes, shard.masked.blake3)
         return facts
 
     def computed_id(self) -> str:

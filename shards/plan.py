@@ -51,6 +51,8 @@ class PlanSource:
     tokens: int
     """Tokens in the stream."""
 
+    masked: bool = False
+    """Whether some of them give no loss (see `shards.loss_mask`)."""
 
 @dataclass(frozen=True)
 class PlanPhase:
@@ -122,6 +124,11 @@ class Plan:
         return self.order == "rows"
 
     @property
+    @property
+    def masks_targets(self) -> bool:
+        """Whether targets of some windows do not count in the loss."""
+        return self.document_mask or any(source.masked for source in self.sources)
+
     def num_steps(self) -> int:
         """Steps of all phases."""
         return self.counters.phase_starts[-1]
@@ -230,6 +237,9 @@ class Plan:
         values = asdict(replace(self, duplicates=None))
         del values["duplicates"]
         return values
+        for source in values["sources"]:
+            if not source["masked"]:
+                del source["masked"]  # stated where it is so, as in the dataset's manifest
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from shards.errors import DatasetError
 from shards.files import DatasetFiles
 from shards.layout import Layout
+from shards.loss_mask import Spans, counted_targets, read_spans
 from shards.manifest import Manifest, SplitFacts, TokenizerFacts, load_manifest
 from shards.remote import RemoteDataset, is_remote
 
@@ -100,6 +101,32 @@ class TokenStream:
                 row[:] = piece
 
     def documents(self) -> "pl.DataFrame":
+    @property
+    def has_masked(self) -> bool:
+        """Whether some tokens give no loss."""
+        return any(shard.masked for shard in self.facts.shards)
+
+    @cached_property
+    def masked(self) -> Spans:
+        """Spans of tokens of the stream that give no loss, in order: [n, 2]."""
+        spans = [np.empty((0, 2), np.int64)]
+        for start, shard in zip(self.starts, self.facts.shards, strict=False):
+            if shard.masked:
+                spans.append(read_spans(self.files.checked(shard.masked.path)) + start)
+        return np.concatenate(spans)
+
+    def masked_within(self, start: int, stop: int) -> Spans:
+        """Of `masked`, the spans with tokens in [start, stop)."""
+        first = np.searchsorted(self.masked[:, 1], start, side="right")
+        last = np.searchsorted(self.masked[:, 0], stop, side="left")
+        return self.masked[first:last]
+
+    def counted(
+        self, ids: npt.NDArray[np.int64], seq_len: int, rows: bool = False
+    ) -> npt.NDArray[np.bool_]:
+        """Which targets of windows count in the loss: [len(ids), seq_len]; see `windows`."""
+        return counted_targets(self.masked, ids, Layout(self.num_tokens, seq_len, rows))
+
         """The document index of the stream.
 
         Columns of `shards.index.SCHEMA`, with `token_start` counted in the stream, and `shard`,

@@ -3,6 +3,7 @@
 Checks: the manifest hashes to its id; all listed files are there and no others; sizes and BLAKE3
 checksums; the tokenizer's vocabulary and EOS; token ids within the vocabulary; EOS at the end of
 every document and nowhere else; the index covers every token; the table of ids is the index's;
+masked spans lie in their shard, in order;
 counts equal the manifest's; no document id twice; no content in two splits.
 """
 
@@ -18,7 +19,9 @@ from tokenizers import Tokenizer
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
 from shards.index import SCHEMA, write_ids
-from shards.manifest import Manifest, ShardFacts, SplitFacts, load_manifest
+from shards.loss_mask import problem, read_spans
+from shards.manifest import Manifest, MaskFacts, ShardFacts, SplitFacts, load_manifest
+from shards.tokenizer_file import load_tokenizer
 
 _CHUNK_TOKENS = 1 << 20
 
@@ -69,7 +72,8 @@ def total_bytes(path: Path) -> int:
 
 
 def _shard_bytes(shard: ShardFacts) -> int:
-    return shard.bytes + shard.index_bytes + shard.ids_bytes
+    masked = shard.masked.bytes if shard.masked else 0
+    return shard.bytes + shard.index_bytes + shard.ids_bytes + masked
 
 
 def _check_file_list(path: Path, manifest: Manifest, report: VerifyReport) -> None:
@@ -112,6 +116,8 @@ def _check_shard(
     index = pl.read_parquet(path / shard.index_path)
     if index.columns != list(SCHEMA):
         report.problems.append(f"{shard.index_path}: columns {index.columns}")
+    if shard.masked:
+        _check_mask(path, shard, shard.masked, report)
         return
     _check_coverage(index, shard, report)
     if ids_whole:
@@ -167,6 +173,23 @@ def _check_tokens(
     ends = index["token_start"].to_numpy() + index["token_count"].to_numpy() - 1
     eos = []
     for start in range(0, len(tokens), _CHUNK_TOKENS):
+def _check_mask(path: Path, shard: ShardFacts, mask: MaskFacts, report: VerifyReport) -> None:
+    """The spans that give no loss lie in the shard, in order, and are as many tokens as stated."""
+    if not _check_bytes(path / mask.path, mask.bytes, mask.blake3, report, mask.path):
+        return
+    try:
+        spans = read_spans(path / mask.path)
+    except DatasetError as error:
+        report.problems.append(str(error))
+        return
+    found = problem(spans, shard.tokens)
+    tokens = int((spans[:, 1] - spans[:, 0]).sum())
+    if found is None and tokens != mask.tokens:
+        found = f"{tokens} tokens, the manifest says {mask.tokens}"
+    if found is not None:
+        report.problems.append(f"{mask.path}: {found}")
+
+
         chunk = tokens[start : start + _CHUNK_TOKENS]
         if int(chunk.max()) >= facts.vocab_size:
             where = start + int(np.argmax(chunk >= facts.vocab_size))

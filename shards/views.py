@@ -94,8 +94,11 @@ def ledger_table(books: Accounts) -> Group:
     copies = sum(account.duplicate_tokens for account in books.sources)
     if copies:
         title += f"\n{copies:,} tokens not unique: their texts were read before in other documents"
-    if books.plan.document_mask:
-        title += f"\n{books.masked_targets:,} of the tokens begin a document: not in the loss"
+    if books.plan.masks_targets:
+        why = "begin a document" if books.plan.document_mask else ""
+        why += " or " if why and any(source.masked for source in books.plan.sources) else ""
+        why += "are masked" if any(source.masked for source in books.plan.sources) else ""
+        title += f"\n{books.masked_targets:,} of the tokens {why}: not in the loss"
     return _titled(title, table)
 
 

@@ -11,7 +11,8 @@ from shards.atomic import atomic_write
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
 from shards.index import SCHEMA, DocumentRow, index_frame, write_ids, write_index
-from shards.manifest import ShardFacts, SplitFacts
+from shards.loss_mask import SUFFIX, Spans, as_bytes, merged
+from shards.manifest import MaskFacts, ShardFacts, SplitFacts
 
 __all__ = ["DocumentRow", "SplitWriter", "fitting", "token_dtype"]
 
@@ -72,6 +73,7 @@ class SplitWriter:
         self._first_shard = first_shard
         self._rows: list[pl.DataFrame] = []
         self._tokens: list[npt.NDArray[np.unsignedinteger[Any]]] = []
+        self._masked: list[Spans] = []
         self._pending = 0
         self._shards: list[ShardFacts] = []
         self._totals = np.zeros(3, np.int64)  # documents, characters, bytes
@@ -88,7 +90,7 @@ class SplitWriter:
         """
         self.add_many(index_frame([row], [len(tokens)]), tokens)
 
-    def add_many(self, rows: pl.DataFrame, tokens: Tokens) -> None:
+    def add_many(self, rows: pl.DataFrame, tokens: Tokens, masked: Spans | None = None) -> None:
         """Append documents.
 
         Args:
@@ -96,10 +98,12 @@ class SplitWriter:
                 not looked at.
             tokens: integer ids of all of them, one after the other; each ends with EOS, and has
                 it nowhere else.
+            masked: which of the tokens give no loss.
 
         Raises:
             DatasetError: no EOS at an end, or an id that the dtype cannot hold.
         """
+        masked = np.empty((0, 2), np.int64) if masked is None else masked
         ends = rows["token_count"].cum_sum().to_numpy()
         self._check(rows, tokens, ends)
         first = 0
@@ -109,7 +113,10 @@ class SplitWriter:
             if stop == first:
                 self._flush()
                 continue
-            self._append(rows[first:stop], tokens[base : int(ends[stop - 1])])
+            end = int(ends[stop - 1])
+            # What lies before or behind becomes empty, and `merged` leaves it out.
+            self._masked.append(np.clip(masked, base, end) - base + self._pending)
+            self._append(rows[first:stop], tokens[base:end])
             first = stop
 
     def close(self) -> SplitFacts:
@@ -162,8 +169,22 @@ class SplitWriter:
         for sidecar, write in ((index_path, write_index), (ids_path, write_ids)):
             with atomic_write(self._directory / sidecar) as file:
                 write(frame, file)
-        self._shards.append(self._facts(path, index_path, ids_path, len(frame)))
-        self._rows, self._tokens, self._pending = [], [], 0
+        facts = self._facts(path, index_path, ids_path, len(frame))
+        self._shards.append(facts.model_copy(update={"masked": self._write_mask(name + SUFFIX)}))
+        self._rows, self._tokens, self._masked, self._pending = [], [], [], 0
+
+    def _write_mask(self, path: str) -> MaskFacts | None:
+        spans = merged(np.concatenate(self._masked))
+        if not len(spans):
+            return None
+        with atomic_write(self._directory / path) as file:
+            file.write(as_bytes(spans))
+        return MaskFacts(
+            path=path,
+            bytes=spans.nbytes,
+            blake3=blake3_file(self._directory / path),
+            tokens=int((spans[:, 1] - spans[:, 0]).sum()),
+        )
 
     def _facts(self, path: str, index_path: str, ids_path: str, documents: int) -> ShardFacts:
         shard, index, ids = (self._directory / name for name in (path, index_path, ids_path))

@@ -2,13 +2,15 @@
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contamination.benchmarks import load_benchmarks
 from contamination.errors import AuditError
-from contamination.index import build_index, index_key
+from contamination.index import build_index, index_key, places_of
 from contamination.items import Benchmark, Item
 from contamination.registry import olmo_names
 from shards.errors import DatasetError
@@ -79,11 +81,21 @@ def test_the_index_holds_every_run_of_five_words_once() -> None:
     text = "one two three four five six"
     benchmark = Benchmark("t", "test", "made", (Item("0", text, "seven"), Item("1", text, "")))
     index = build_index([benchmark])
-    items = index.posting_item[index.posting_item < 2]
-    assert len(items) == 3 + 2  # 7 words of the first item, 6 of the second
     assert index.num_items == 2
     assert len(index.sequences) == 4  # and a decoy of each
-    assert index.seeds.tolist() == sorted(set(index.seeds.tolist()))
+    items = index.occurrences
+    of_real = index.sequences.bounds[index.num_items, 0]
+    found = Counter[str]()
+    for seed in range(len(index.places)):
+        places, first, stop = places_of.py_func(seed, items)
+        for place in places[first:stop]:
+            found["real"] += bool(place < of_real)
+            found["all"] += 1
+    assert found == {"real": 3 + 2, "all": 2 * (3 + 2)}  # 7 words of the first item, 6 of the other
+    hashes = index.hashes_of(np.arange(len(index.places), dtype=np.int32))
+    assert hashes.tolist() == sorted(set(hashes.tolist()))
+    assert index.numbers_of(hashes).tolist() == list(range(len(hashes)))
+    assert index.numbers_of(hashes + np.uint64(1)).tolist() == [-1] * len(hashes)
 
 
 def test_the_index_key_follows_the_items() -> None:

@@ -3,9 +3,11 @@
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from configs.audit import SENSITIVITIES
@@ -13,8 +15,10 @@ from configs.build import BuildConfig
 from contamination.audit import Audit, run_audit
 from contamination.benchmarks import load_benchmarks
 from contamination.corpus import open_corpus
+from contamination.report import summary
 from pipeline.build import Built, build
 from shards.reader import Dataset
+from shards.verify import verify_dataset
 from tests.helpers import byte_tokenizer
 from tests.test_pipeline_build import digests, essay, write_jsonl
 
@@ -206,8 +210,109 @@ def test_another_benchmark_is_another_dataset(folder: Path, dropped: Built) -> N
 def test_a_margin_without_a_cut_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="'margin_characters' goes with action 'cut'"):
         config_of(folder, "drop", margin_characters=200)
-    with pytest.raises(ValueError, match="'drop' or 'cut'"):
-        config_of(folder, "mask")
+    with pytest.raises(ValueError, match="'drop', 'cut' or 'mask'"):
+        config_of(folder, "blur")
+
+
+@pytest.fixture(scope="module")
+def masked(folder: Path) -> Built:
+    return built_in(folder, config_of(folder, "mask"), "mask")
+
+
+def masked_texts(path: Path) -> dict[str, str]:
+    """The text of the tokens that give no loss, by document."""
+    dataset, texts = Dataset.open(path), dict[str, str]()
+    for split in dataset.manifest.sources["s"].splits:
+        stream = dataset.stream("s", split)
+        for row in stream.documents().iter_rows(named=True):
+            start, stop = row["token_start"], row["token_start"] + row["token_count"]
+            for first, last in stream.masked_within(start, stop).tolist():
+                tokens = stream.tokens(first, last).tolist()
+                texts[row["doc_id"]] = texts.get(row["doc_id"], "") + dataset.tokenizer().decode(
+                    tokens
+                )
+    return texts
+
+
+def test_a_mask_keeps_the_text_and_names_the_tokens(masked: Built, folder: Path) -> None:
+    texts, wanted = texts_of(masked.path), planted()
+    del wanted["copy of inside"]
+    assert texts == wanted
+    found = masked_texts(masked.path)
+    assert set(found) == {"inside", "upper", "edited", "alone", "twice"}
+    assert found["inside"] == Q[0]
+    assert found["upper"] == Q[1].upper()[2:]  # "A" alone is no word of the audit
+    assert found["twice"] == Q[0] + Q[1][2:]
+    assert found["alone"] == Q[2]
+    stage = masked.manifest.sources["s"].funnel[-2]
+    assert stage.edited["benchmark_question"].documents == 5
+    assert (stage.documents_in, stage.characters_in) == (stage.documents_out, stage.characters_out)
+    assert masked.manifest.decontamination is not None
+    assert masked.manifest.decontamination["action"] == "mask"
+    assert not verify_dataset(masked.path).problems
+
+
+def test_the_audit_of_a_masked_dataset_says_so(masked: Built, folder: Path) -> None:
+    audit = audited(masked.path, [f"quiz={folder / 'quiz.jsonl'}"], folder / "audit-mask")
+    assert not dirty(audit)
+    assert {f.document.doc_id for f in audit.findings if f.masked} == {
+        *("inside", "upper", "edited", "alone", "twice")
+    }
+    totals = summary(audit)["totals"]
+    assert (totals["dirty_items"], totals["masked_items"]) == (0, 3)
+    assert set(totals["items_by_class"].values()) == {0}
+
+
+def test_verify_finds_a_mask_that_was_changed(masked: Built, tmp_path: Path) -> None:
+    copy = shutil.copytree(masked.path, tmp_path / "copy")
+    facts = [shard.masked for _, _, shard in masked.manifest.shards() if shard.masked]
+    (copy / facts[0].path).write_bytes((copy / facts[0].path).read_bytes()[:-16])
+    (problem,) = verify_dataset(copy).problems
+    assert problem.startswith(f"{facts[0].path}: ")
+    (copy / facts[0].path).unlink()
+    assert verify_dataset(copy).problems == [f"{facts[0].path}: missing"]
+
+
+def test_targets_that_are_masked_do_not_count(masked: Built) -> None:
+    stream = Dataset.open(masked.path).stream("s", "train")
+    seq_len = 64
+    ids = np.arange(stream.num_windows(seq_len))
+    counted = stream.counted(ids, seq_len)
+    expected = np.ones(stream.num_tokens, np.bool_)
+    for start, stop in stream.masked.tolist():
+        expected[start:stop] = False
+    assert not expected.all()
+    for window in ids:
+        first = window * seq_len + 1
+        assert counted[window].tolist() == expected[first : first + seq_len].tolist()
+
+
+@pytest.mark.parametrize("action", ["drop", "cut", "mask"])
+def test_halves_in_two_documents_go_together(action: str, tmp_path: Path) -> None:
+    words = Q[2].split()
+    texts = {f"n{i}": essay(i) for i in range(40)}
+    texts["n20"] += "\n" + " ".join(words[:15])
+    texts["n21"] = " ".join(words[15:]) + "\n" + texts["n21"]
+    config = config_of(tmp_path, action)
+    for path in tmp_path.glob("texts-*.jsonl"):
+        path.unlink()
+    write_jsonl(tmp_path / "texts-0.jsonl", texts)
+    (tmp_path / "whole.jsonl").write_bytes((tmp_path / "texts-0.jsonl").read_bytes())
+    spec = f"quiz={tmp_path / 'quiz.jsonl'}"
+    before = audited(tmp_path / "whole.jsonl", [spec], tmp_path / "before")
+    assert dirty(before) == {("n20", "q2"), ("n21", "q2")}
+    assert all(finding.half for finding in before.findings)
+    built = built_in(tmp_path, config, "halves")
+    assert built.manifest.decontamination is not None
+    assert built.manifest.decontamination["documents"] == 2
+    if action == "mask":
+        assert masked_texts(built.path) == {
+            "n20": " ".join(words[:15]),
+            "n21": " ".join(words[15:]),
+        }
+    else:
+        assert "Skerryvore" not in "".join(texts_of(built.path).values())
+    assert not dirty(audited(built.path, [spec], tmp_path / "after"))
 
 
 @pytest.mark.skipif("TALLY_TESTDATA" not in os.environ, reason="real text: set TALLY_TESTDATA")
@@ -230,7 +335,7 @@ def test_real_text_with_planted_items(tmp_path: Path) -> None:
     assert len(planted & raw) >= 29
     byte_tokenizer().save(str(tmp_path / "bytes.json"))
     source = {"kind": "jsonl", "licence": "ODC-By", "paths": [str(tmp_path / "web.jsonl")]}
-    for action in ("drop", "cut"):
+    for action in ("drop", "cut", "mask"):
         config = {
             "name": action,
             "sources": {"web": source | {"id": "id"}},

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.train import LoaderConfig
-from shards.masking import DocumentMask, document_mask
+from shards.masking import DocumentMask, batch_mask
 from shards.plan import Plan
 from shards.reader import TokenArray, TokenStream
 from train.zero import accumulation
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     tokens: TokenArray
     """Inputs and the last target: [micro_batch, seq_len + 1]."""
     documents: DocumentMask | None
-    """Where the documents in them begin, if they are trained on apart."""
+    """Where documents begin, if they are trained on apart, and which targets count; None: all."""
 
 
 class RankReader:
@@ -73,12 +73,16 @@ class RankReader:
     ) -> Rows:
         plan, first = self._plan, self._streams[0]
         tokens = np.empty((len(window), seq_len + 1), dtype=first.dtype)
+        masked = any(facts.masked for facts in plan.sources)
+        counted = np.ones((len(window), seq_len), dtype=np.bool_) if masked else None
         for number, stream in enumerate(self._streams):
             places = np.flatnonzero(source == number)
             if len(places):
                 rows = map(tokens.__getitem__, places.tolist())
                 stream.fill(rows, window[places], seq_len, plan.rows)
-        documents = document_mask(tokens, first.eos_id) if plan.document_mask else None
+            if counted is not None and plan.sources[number].masked and len(places):
+                counted[places] = stream.counted(window[places], seq_len, plan.rows)
+        documents = batch_mask(tokens, first.eos_id, plan.document_mask, counted)
         return Rows(source, window, tokens, documents)
 
 

@@ -45,7 +45,7 @@ def forward_backward(session: Session, batch: list[Rows], stop: int) -> StepShar
 def _counted_targets(session: Session, batch: list[Rows]) -> int:
     """Targets of the global batch that count; all ranks have as many windows."""
     counted = sum(rows.tokens[:, 1:].size for rows in batch)
-    if not session.plan.document_mask:
+    if not session.plan.masks_targets:
         return counted * session.world_size
     counted -= sum(rows.documents.masked_targets for rows in batch if rows.documents)
     total = torch.tensor(counted, device=session.engine.device)
@@ -61,7 +61,8 @@ def _loss_sums(session: Session, rows: Rows) -> torch.Tensor:
     inputs_BT, targets_BT = tokens_BL[:, :-1], tokens_BL[:, 1:]
     cu_seqlens = None
     if rows.documents is not None:
-        cu_seqlens = torch.from_numpy(rows.documents.cu_seqlens).to(device)
+        if rows.documents.cu_seqlens is not None:
+            cu_seqlens = torch.from_numpy(rows.documents.cu_seqlens).to(device)
         counted_BT = torch.from_numpy(rows.documents.counted).to(device)
         targets_BT = targets_BT.masked_fill(~counted_BT, IGNORED)
     sums: torch.Tensor = session.engine(inputs_BT, cu_seqlens, targets_BT, session.config.z_loss)

@@ -83,15 +83,18 @@ def _source(name: str, mixture: MixtureConfig, dataset: Dataset | None) -> PlanS
     ref = mixture.sources[name]
     if dataset is None:
         dataset_id, tokens = f"{DECLARED}:{ref.dataset}", ref.declared_tokens or 0
+        masked = False
     else:
         dataset_id = dataset.manifest.dataset_id
-        tokens = dataset.stream(name_in_dataset(name, ref), ref.split).num_tokens
+        stream = dataset.stream(name_in_dataset(name, ref), ref.split)
+        tokens, masked = stream.num_tokens, stream.has_masked
     return PlanSource(
         name=name,
         dataset_id=dataset_id,
         source=name_in_dataset(name, ref),
         split=ref.split,
         tokens=tokens,
+        masked=masked,
     )
 
 

@@ -1,0 +1,104 @@
+"""The places that count as findings; an item that is split over two documents is judged whole.
+
+Text is cut into documents by length, and the cut may go through an item: its first half stands in
+one document, the second at the beginning of the next. Each half alone may be too little to be
+called. Two places are halves when the second begins its document, they are neighbours in the order
+of the corpus, and what the second covers of the item comes after what the first covers. Both then
+have the class that one place with all of it would have.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.audit import AuditRules
+from contamination.clusters import Worth, clusters_of
+from contamination.index import Index
+from contamination.rules import CLASSES, DIRTY, classify
+
+_HALF_BITS = 0.2
+"""Bits of a half, as a share of those that a finding needs."""
+_FIRST_WORDS = 20
+"""A second half begins within so many words of its document."""
+_NUM_DIRTY = len(DIRTY)
+assert set(CLASSES[:_NUM_DIRTY]) == DIRTY
+
+
+class Places(NamedTuple):
+    """Called clusters.
+
+    Attributes:
+        clusters: CLUSTER [num_places], by document, item and word.
+        classes: int8 [num_places], number in `contamination.rules.CLASSES`.
+        halves: bool [num_places], whether the class is that of two halves together.
+    """
+
+    clusters: NDArray[np.void]
+    classes: NDArray[np.int8]
+    halves: NDArray[np.bool_]
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Places":
+        """Some of them."""
+        return Places(self.clusters[chosen], self.classes[chosen], self.halves[chosen])
+
+
+def called_places(
+    hits: NDArray[np.void],
+    index: Index,
+    worth: Worth,
+    rules: AuditRules,
+    order: NDArray[np.int64] | None = None,
+    reach: int = 1,
+) -> Places:
+    """The places among hits that are findings.
+
+    Args:
+        hits: HIT [num_hits], by document and word.
+        index: the index they were found with.
+        worth: what the items' words are worth.
+        rules: thresholds.
+        order: int64 [num_documents], where a document stands in the order that says who is a
+            neighbour; its number if not given.
+        reach: how far apart two documents may stand that hold two halves.
+    """
+    clusters = clusters_of(hits, index, worth, _HALF_BITS * rules.min_bits)
+    classes = classify(clusters, worth, rules)
+    first, second = _pairs(clusters, order, reach)
+    joint = classify(_joined(clusters[first], clusters[second], worth), worth, rules)
+    halves = np.zeros(len(clusters), np.bool_)
+    for side in (first, second):
+        better = (joint >= 0) & (joint < _NUM_DIRTY)
+        better &= (classes[side] < 0) | (joint < classes[side])
+        classes[side[better]] = joint[better]
+        halves[side[better]] = True
+    return Places(clusters, classes, halves).only(classes >= 0)
+
+
+def _pairs(
+    clusters: NDArray[np.void], order: NDArray[np.int64] | None, reach: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Clusters that may be halves of an item, and the clusters of their other halves."""
+    rows = np.lexsort([clusters["first_word"], clusters["document"], clusters["item"]])
+    first, second = rows[:-1], rows[1:]
+    where = clusters["document"].astype(np.int64) if order is None else order[clusters["document"]]
+    apart = where[second] - where[first]
+    fit = clusters["item"][first] == clusters["item"][second]
+    fit &= (apart >= 1) & (apart <= reach)
+    fit &= clusters["first_word"][second] <= _FIRST_WORDS
+    fit &= clusters["item_end"][first] <= clusters["item_start"][second]
+    return first[fit], second[fit]
+
+
+def _joined(first: NDArray[np.void], second: NDArray[np.void], worth: Worth) -> NDArray[np.void]:
+    """Each two clusters as one that is broken between them."""
+    out = first.copy()
+    totals = worth.totals[first["item"]]
+    for column, name in enumerate(("passage_bits", "question_bits", "answer_bits")):
+        out[name] = np.minimum(first[name] + second[name], totals[:, column])
+    for name in ("passage_seeds", "question_seeds"):
+        out[name] += second[name]
+    out["run"] = np.maximum(first["run"], second["run"])
+    words = first["end_word"] - first["first_word"] + second["end_word"] - second["first_word"]
+    out["end_word"] = out["first_word"] + words
+    return out
