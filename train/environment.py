@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -10,9 +11,30 @@ from typing import Any
 
 import torch
 
+from shards.atomic import write_json_atomic
 from shards.plan import Plan
 
 _PACKAGES = ("deepspeed", "numpy", "safetensors", "tokenizers", "torch")
+
+
+def write_environment(
+    run_dir: Path, plan: Plan, world_size: int, device: torch.device, first_step: int
+) -> None:
+    """Write RUN/environment.json: of this start, and how many ranks the starts before it had.
+
+    Args:
+        run_dir: the RUN directory.
+        plan: of the run.
+        world_size: ranks.
+        device: of this rank.
+        first_step: that this start trains; what was done from it on before does not count.
+    """
+    path = run_dir / "environment.json"
+    before = json.loads(path.read_bytes()).get("starts", []) if path.is_file() else []
+    starts = [start for start in before if start["first_step"] < first_step]
+    if not starts or starts[-1]["world_size"] != world_size:
+        starts.append({"first_step": first_step, "world_size": world_size})
+    write_json_atomic(path, environment(plan, world_size, device) | {"starts": starts})
 
 
 def environment(plan: Plan, world_size: int, device: torch.device) -> dict[str, Any]:
@@ -23,6 +45,7 @@ def environment(plan: Plan, world_size: int, device: torch.device) -> dict[str, 
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device_name(device),
+        "device_type": device.type,
         "cpu_cores": len(os.sched_getaffinity(0)),
         "world_size": world_size,
         "threads_per_rank": torch.get_num_threads(),

@@ -3,11 +3,11 @@
 RUN/config.yaml       the resolved training config
 RUN/plan.json         what every step reads (shards.plan), and where the datasets are
 RUN/environment.json  packages, machine and commit of the last start
+RUN/origin.json       with init_from: whose weights it began with
 RUN/restarts.jsonl    a line per resume, with the steps it threw away
 """
 
 import datetime
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +19,13 @@ import yaml
 from configs.loading import load
 from configs.train import TrainConfig
 from shards.atomic import write_text_atomic
+from shards.lock import held
 from shards.plan import Plan
 from shards.plan_file import Earlier, earlier_plans, load_plan, save_plan
 from shards.reader import Dataset
 from shards.remote import absolute
 from train.errors import TrainError
+from train.origin import check_origin, keep_origin
 from train.planning import build_plan, open_datasets
 from train.same_run import differences
 from train.segments import check_segments
@@ -49,6 +51,7 @@ def plan_run(config: TrainConfig, *, may_be_declared: bool = False) -> Plan:
     check_segments(config, plan)
     datasets = open_datasets(config.data, may_be_declared=may_be_declared)
     _check_model(config, datasets)
+    check_origin(config, datasets)
     for name in datasets if config.validation else ():
         source = config.data.sources[name].source or name
         datasets[name].stream(source, config.validation.split)  # type: ignore[union-attr]
@@ -98,6 +101,7 @@ def prepare(run_dir: Path, config: TrainConfig, plan: Plan) -> None:
     earlier = _goes_on(run_dir, config, plan) if exists else ()
     run_dir.mkdir(parents=True, exist_ok=True)
     save_plan(plan, _dataset_paths(config), run_dir / PLAN_NAME, earlier)
+    keep_origin(config, run_dir)
     write_text_atomic(run_dir / CONFIG_NAME, config_yaml(config))
 
 
@@ -142,13 +146,8 @@ def exclusive(run_dir: Path) -> Iterator[None]:
     Raises:
         TrainError: another process trains this run.
     """
-    with (run_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainError(
-                f"{run_dir}: another process is training this run; wait for it or stop it"
-            ) from None
+    what = f"{run_dir}: another process is training this run"
+    with held(run_dir / ".lock", what, "wait for it or stop it", TrainError):
         yield
 
 
