@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shards.atomic import write_json_atomic
-from shards.convert_files import Output, new_directory
+from shards.convert_files import RECORD, Output, new_directory
 from shards.errors import DatasetError
 from shards.formats_base import Part, PeerDocument, Reading, TokenFile
 from shards.formats_datatrove import open_datatrove, write_datatrove
@@ -21,8 +21,6 @@ from shards.formats_olmo import open_olmo, write_olmo
 from shards.formats_parquet import read_parquet, stored_bytes, write_parquet
 from shards.formats_raw import open_llmc, open_raw, write_llmc, write_nanogpt
 from shards.reader import Dataset
-
-RECORD = "conversion.json"
 
 
 class Format(NamedTuple):

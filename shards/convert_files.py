@@ -5,7 +5,7 @@ conversion leaves the hidden one, which the next start empties; a lock keeps two
 """
 
 import errno
-import fcntl
+import filecmp
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,11 @@ from typing import IO, Any
 
 from shards.atomic import atomic_write, sync
 from shards.errors import DatasetError
+from shards.lock import held
+from shards.manifest import MANIFEST_NAME
 
+RECORD = "conversion.json"
+"""What was converted into what: the last file of a dataset in another format."""
 _BLOCK_BYTES = 1 << 24
 # Another filesystem, one without hard links, a file of somebody else's, too many links.
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
@@ -82,51 +86,61 @@ class Output:
 def new_directory(destination: Path) -> Iterator[Path]:
     """Yield a directory to fill, which becomes `destination` when the block ends without error.
 
+    A destination that holds the same files to the byte stays as it is, so that a command that was
+    killed at its very end can be given again.
+
     Raises:
-        DatasetError: the destination holds something, or another process is making it.
+        DatasetError: the destination holds something else, or another process is making it.
     """
-    _require_vacant(destination)
+    if destination.is_file() or not (_is_vacant(destination) or _is_converted(destination)):
+        raise _taken(destination)
     partial = destination.with_name(f".{destination.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    with _locked(partial):
+    lock = destination.with_name(f".{destination.name}.lock")
+    what = f"{destination}: another conversion is writing it"
+    with held(lock, what, "wait for it to end, or choose another destination"):
+        partial.mkdir(parents=True, exist_ok=True)
         _empty(partial)
         try:
             yield partial
         except BaseException:
             shutil.rmtree(partial)
             raise
-        _require_vacant(destination)
+        _put_in_place(partial, destination)
+
+
+def _put_in_place(partial: Path, destination: Path) -> None:
+    if _is_vacant(destination):
         partial.rename(destination)
         sync(destination.parent)
+        return
+    same = _same_files(partial, destination)
+    shutil.rmtree(partial)
+    if not same:
+        raise _taken(destination)
 
 
-def _require_vacant(destination: Path) -> None:
-    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
-        raise DatasetError(f"{destination}: exists; remove it or choose another destination")
+def _is_vacant(destination: Path) -> bool:
+    return not destination.exists() or not any(destination.iterdir())
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        if not _take(descriptor) or not _is_still(descriptor, directory):
-            raise DatasetError(f"{directory}: another conversion is writing it; wait for it")
-        yield
-    finally:
-        os.close(descriptor)
+def _is_converted(destination: Path) -> bool:
+    """Whether a conversion may have made it; what is something else is refused at once."""
+    return (destination / RECORD).exists() or (destination / MANIFEST_NAME).exists()
 
 
-def _take(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _same_files(one: Path, other: Path) -> bool:
+    """Whether two directories hold the same files; hard links are not read."""
+    names = [{path.relative_to(d) for path in d.rglob("*")} for d in (one, other)]
+    return names[0] == names[1] and all(
+        os.path.samefile(one / name, other / name)
+        or filecmp.cmp(one / name, other / name, shallow=False)
+        for name in names[0]
+        if (one / name).is_file()
+    )
 
 
-def _is_still(descriptor: int, directory: Path) -> bool:
-    """Whether nobody renamed the directory between our opening and our locking it."""
-    return directory.exists() and os.path.samestat(os.fstat(descriptor), directory.stat())
+def _taken(destination: Path) -> DatasetError:
+    return DatasetError(f"{destination}: exists; remove it or choose another destination")
 
 
 def _empty(directory: Path) -> None:

@@ -225,6 +225,19 @@ def test_what_to_export_is_checked(tmp_path: Path) -> None:
         export(ours, tmp_path / "theirs", "olmo")
 
 
+def test_a_conversion_given_again_changes_nothing_and_another_is_refused(
+    tmp_path: Path,
+) -> None:
+    ours = narrow_dataset(tmp_path / "ours")
+    target = tmp_path / "theirs"
+    for _ in range(2):  # the second time as after a kill between the rename and the exit
+        export(ours, target, "olmo")
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
+    with pytest.raises(DatasetError, match="theirs: exists; remove it"):
+        export(ours, target, "parquet")
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == before
+
+
 def test_nothing_is_overwritten_and_nothing_shared(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/file").write_text("mine")
