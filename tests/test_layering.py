@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "configs": set[str](),
     "shards": set[str](),
     "contamination": {"configs", "shards"},
-    "train": {"configs", "shards"},
+    "train": {"configs", "shards", "contamination"},
     "pipeline": {"configs", "shards", "contamination"},
 }
 # The command line of `shards` prints through the terminal of `configs`, like every other one.

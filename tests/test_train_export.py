@@ -13,18 +13,17 @@ from configs.train import TrainConfig
 from tests import load_export
 from tests.tiny_run import MODEL, make_run
 from train.errors import TrainError
-from train.evaluate import load_subject
 from train.export import (
     check_folder,
     export_run,
     real_tokens,
     write_folder,
 )
-from train.generate import SamplingSettings, continue_text, draw, generate_run
 from train.hf_llama import llama_tensors
 from train.model import Decoder
 from train.process import prepare_process
 from train.run_data import run_datasets
+from train.subject import load_subject
 
 
 @pytest.fixture(scope="module")
@@ -114,30 +113,6 @@ def test_a_folder_of_something_else_is_left_alone(run_dir: Path, tmp_path: Path)
     with pytest.raises(TrainError, match="no export of ours"):
         export_run(run_dir, tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
-def test_same_seed_same_text(run_dir: Path) -> None:
-    subject = load_subject(run_dir)
-    settings = SamplingSettings(max_new_tokens=12)
-    first = continue_text(subject, "Return the", settings, 0)
-    assert continue_text(subject, "Return the", settings, 0) == first
-    assert continue_text(subject, "Return the", settings, 1) != first
-
-
-def test_temperature_zero_takes_the_likeliest() -> None:
-    logits = torch.tensor([0.0, 3.0, 1.0, 2.0])
-    settings = SamplingSettings(temperature=0, top_k=4)
-    assert draw(logits, settings, torch.Generator()) == 1
-    two = SamplingSettings(temperature=1.0, top_k=2)
-    generator = torch.Generator().manual_seed(0)
-    assert {draw(logits, two, generator) for _ in range(50)} == {1, 3}
-
-
-def test_without_prompts_held_out_beginnings_are_continued(run_dir: Path) -> None:
-    result = generate_run(run_dir, [], SamplingSettings(max_new_tokens=4))
-    assert [sample["source"] for sample in result["samples"]] == ["docs", "math"]
-    assert all(sample["prompt"] for sample in result["samples"])
-    assert json.loads((run_dir / "eval" / "generations.json").read_bytes()) == result
 
 
 def test_interleaved_rope_is_reordered_for_llama(run_dir: Path, tmp_path: Path) -> None:

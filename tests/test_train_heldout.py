@@ -13,7 +13,7 @@ from configs.terminal import progress
 from shards.plan import Plan
 from shards.plan_file import load_plan
 from tests.tiny_run import make_run
-from train.evaluate import load_subject
+from train.subject import load_subject
 from train.heldout import heldout_run, prove_held_out, score_stream, unigram_entropy
 from train.process import prepare_process
 from train.run_data import run_datasets, run_plan

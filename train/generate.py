@@ -5,19 +5,22 @@
 Without prompts the beginnings of held-out documents are continued, one of each source.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from configs.base import Section
 from configs.terminal import progress
 from shards.atomic import write_json_atomic
-from train.evaluate import Subject, load_subject
+from train.decoding import Chooser, Sampling, continue_rows
+from train.errors import TrainError
 from train.run_data import run_datasets, run_plan
+from train.subject import Subject, load_subject
 
 _PROMPT_TOKENS = 24
+_ROWS = 16
 
 
 class SamplingSettings(Section):
@@ -28,6 +31,8 @@ class SamplingSettings(Section):
     """0 takes the most probable token always."""
     top_k: PositiveInt = 50
     """Only so many most probable tokens are drawn from."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Of these the fewest that together have at least this share of their probability."""
     seed: NonNegativeInt = 1234
 
 
@@ -44,14 +49,17 @@ def generate_run(
     """
     subject = load_subject(run_dir, step)
     entries = [{"source": "user", "prompt": text} for text in prompts] or held_out_prompts(run_dir)
+    samples: list[dict[str, str]] = []
     with progress("generating", len(entries), "texts") as bar:
-        for number, entry in enumerate(entries):
-            entry["text"] = continue_text(subject, entry["prompt"], settings, number)
-            bar.advance()
+        for start in range(0, len(entries), _ROWS):
+            batch = entries[start : start + _ROWS]
+            found = continue_texts(subject, [entry["prompt"] for entry in batch], settings, start)
+            samples += [entry | answer for entry, answer in zip(batch, found, strict=True)]
+            bar.advance(len(batch))
     result = {
         "model": subject.described(),
         "settings": settings.model_dump(),
-        "samples": entries,
+        "samples": samples,
     }
     write_json_atomic(run_dir / "eval" / "generations.json", result)
     return result
@@ -72,29 +80,48 @@ def held_out_prompts(run_dir: Path) -> list[dict[str, str]]:
     return prompts
 
 
-@torch.inference_mode()
-def continue_text(subject: Subject, prompt: str, settings: SamplingSettings, number: int) -> str:
-    """One continuation; `number` gives every prompt a random stream of its own."""
-    generator = torch.Generator().manual_seed(settings.seed + number)
-    device = next(subject.model.parameters()).device
+def continue_texts(
+    subject: Subject, prompts: Sequence[str], settings: SamplingSettings, first: int = 0
+) -> list[dict[str, str]]:
+    """Continuations, and what ended each: `eos`, `length` or `context`.
+
+    Args:
+        subject: the model.
+        prompts: texts; their last tokens are read where they are too long.
+        settings: how to draw.
+        first: number of the first prompt; every number has a random stream of its own.
+
+    Raises:
+        TrainError: the model's context has no room for a prompt and one token.
+    """
+    # EOS or BOS first: the model saw every document behind one.
+    begin = subject.eos_id if subject.bos_id is None else subject.bos_id
+    rows = [
+        [begin, *subject.tokenizer.encode(text, add_special_tokens=False).ids] for text in prompts
+    ]
     limit = subject.model.config.max_seq_len
-    # EOS first: the model saw every document behind one.
-    ids = [subject.eos_id, *subject.tokenizer.encode(prompt, add_special_tokens=False).ids]
-    start = len(ids)
-    for _ in range(settings.max_new_tokens):
-        logits_V = subject.model(torch.tensor([ids[-limit:]], device=device))[0, -1].float().cpu()
-        token = draw(logits_V, settings, generator)
-        if token == subject.eos_id:
-            break
-        ids.append(token)
-    text: str = subject.tokenizer.decode(ids[start:])
-    return text
+    room = max(limit // 2, limit - max(map(len, rows)))
+    if not room:
+        raise TrainError(f"the model reads {limit} token at a time: no room for a prompt")
+    num_new = min(settings.max_new_tokens, room)
+    rows = [ids[-(limit - num_new) :] for ids in rows]
+    chooser = Chooser(
+        Sampling(settings.temperature, settings.top_k, settings.top_p),
+        [settings.seed + first + number for number in range(len(rows))],
+    )
+    found = continue_rows(
+        subject.model,
+        rows,
+        num_new,
+        subject.eos_id,
+        chooser,
+        lambda number, row: row[-1] == subject.eos_id,
+    )
+    full = "length" if num_new == settings.max_new_tokens else "context"
+    return [_answer(subject, ids, full) for ids in found]
 
 
-def draw(logits_V: torch.Tensor, settings: SamplingSettings, generator: torch.Generator) -> int:
-    """One token from the `top_k` most probable at the given temperature."""
-    values, tokens = logits_V.topk(min(settings.top_k, len(logits_V)))
-    if settings.temperature == 0:
-        return int(tokens[0])
-    probabilities = (values / settings.temperature).softmax(-1)
-    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
+def _answer(subject: Subject, ids: list[int], otherwise: str) -> dict[str, str]:
+    ended = ids[-1] == subject.eos_id
+    text: str = subject.tokenizer.decode(ids[:-1] if ended else ids)
+    return {"text": text, "ended_by": "eos" if ended else otherwise}

@@ -18,19 +18,20 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-import torch.nn.functional as F
 
 from configs.terminal import Advance, console, progress
 from shards.atomic import write_json_atomic
-from shards.hashing import blake3_json
-from shards.ledger import read_ledger, verify
+from shards.hashing import blake3_file, blake3_json
+from shards.ledger import LEDGER_NAME, read_ledger, verify
 from shards.masking import document_borders
 from shards.plan import Plan
 from shards.reader import Dataset, TokenStream
-from train.evaluate import Subject, load_subject
+from train.evaluate import default_batch_tokens
+from train.loss import target_logprobs
 from train.run_data import run_datasets, run_plan
+from train.subject import Subject, load_subject
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 HELD_OUT = "val"
 
 
@@ -65,25 +66,28 @@ class Sums:
         }
 
 
-def heldout_run(run_dir: Path, step: int | None = None, batch_size: int = 16) -> dict[str, Any]:
+def heldout_run(
+    run_dir: Path, step: int | None = None, batch_tokens: int | None = None
+) -> dict[str, Any]:
     """Score the whole held-out split of every source the run trained on.
 
     Args:
         run_dir: the RUN directory.
         step: which checkpoint; the newest by default.
-        batch_size: windows a forward pass.
+        batch_tokens: most tokens a forward pass; None for what fits the device.
 
     Returns:
         The content of RUN/eval/heldout.json.
     """
     subject = load_subject(run_dir, step)
-    plan, datasets = run_plan(run_dir), run_datasets(run_dir)
+    plan, datasets = run_plan(run_dir), run_datasets(run_dir, check=True)
     identity = _identity(subject, plan)
     path = run_dir / "eval" / "heldout.json"
     if path.exists() and json.loads(path.read_bytes()).get("key") == blake3_json(identity):
         console.print(f"held-out loss: reused {path}")
         return dict(json.loads(path.read_bytes()))
-    sums = _score_sources(subject, plan, datasets, batch_size)
+    rows = max(1, (batch_tokens or default_batch_tokens()) // plan.seq_len)
+    sums = _score_sources(subject, plan, datasets, rows)
     result = identity | {
         "key": blake3_json(identity),
         "sources": {name: part.figures() for name, part in sums.items()},
@@ -180,9 +184,10 @@ def _target_nats(
             rows = inputs[part].reshape(-1, width)
             borders = torch.from_numpy(document_borders(rows, subject.eos_id)).to(device)
             inputs_BT = torch.from_numpy(rows).to(device)
-            logits_BTV = subject.model(inputs_BT, borders if masked else None).float()
+            x_BTD = subject.model.hidden(inputs_BT, borders if masked else None)
             flat = torch.from_numpy(targets[part]).to(device)
-            nats.append(F.cross_entropy(logits_BTV.flatten(0, 1), flat, reduction="none"))
+            head = subject.model.output_head()
+            nats.append(-target_logprobs(x_BTD.flatten(0, 1), flat, head)[0])
     return torch.cat(nats).double().cpu().numpy()
 
 
@@ -199,7 +204,9 @@ def prove_held_out(
 
     Three grounds: the plan reads no stream of the held-out split; the ledger's digests, folded by
     the ranks over what they fed to the model, are the plan's in every step; and no held-out
-    document has the content hash of a document in any stream that the plan reads.
+    document has the content hash of a document in any stream that the plan reads. A window lies
+    in one split's stream, so none of the held-out split was trained on. `receipts` name the
+    files that say so.
     """
     train_hashes = pl.concat(
         datasets[source.name].stream(source.source, source.split).documents()["content_hash"]
@@ -214,6 +221,11 @@ def prove_held_out(
     splits = {source.name: source.split for source in plan.sources}
     steps = [bool(wrong) for wrong in verify(plan, read_ledger(run_dir))]
     return {
+        "receipts": {
+            "plan": {"file": "plan.json", "plan_id": plan.plan_id},
+            "ledger": {"file": LEDGER_NAME, "blake3": blake3_file(run_dir / LEDGER_NAME)},
+            "datasets": {name: one.manifest.dataset_id for name, one in sorted(datasets.items())},
+        },
         "plan_reads_splits": splits,
         "ledger_steps": len(steps),
         "ledger_steps_not_as_planned": sum(steps),

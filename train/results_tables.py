@@ -27,6 +27,20 @@ def print_scores(results: list[dict[str, Any]]) -> None:
             _split(result["data"]),
         )
     console.print(table)
+    for result in results:
+        _print_cut(result["task"], result["items"])
+
+
+def _print_cut(task: str, items: dict[str, int]) -> None:
+    if items["left_truncated"]:
+        console.print(
+            f"{task}: {items['left_truncated']:,} requests lost the beginning of their context"
+        )
+    if items["longer_than_context"]:
+        console.print(
+            f"{task}: {items['longer_than_context']:,} answers are longer than the model's "
+            "context and were scored in windows"
+        )
 
 
 def _split(data: dict[str, str]) -> str:
@@ -53,6 +67,20 @@ def print_heldout(result: dict[str, Any]) -> None:
     console.print(table)
     proof = result["never_trained"]
     console.print(
-        f"{proof['held_out_documents_in_train']} of {proof['held_out_documents']} held-out "
-        f"documents are among the {proof['train_documents']} trained on"
+        f"{proof['held_out_documents_in_train']:,} of {proof['held_out_documents']:,} held-out "
+        f"documents are among the {proof['train_documents']:,} trained on; of the ledger's "
+        f"{proof['ledger_steps']} steps {proof['ledger_steps_not_as_planned']} read something else "
+        f"than planned: {'proved' if proof['proved'] else 'NOT proved'} to be held out"
     )
+
+
+def print_clean(scores: list[dict[str, Any]]) -> None:
+    """A row a task and metric: all, clean and contaminated items, and their difference."""
+    from contamination.score_tables import HEAD, main_rows
+
+    table = Table(title="Clean and contaminated items", title_justify="left")
+    for number, name in enumerate(HEAD):
+        table.add_column(name, justify="left" if number < 2 else "right")
+    for row in main_rows(scores, intervals=False):
+        table.add_row(*row)
+    console.print(table)
