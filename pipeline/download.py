@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,18 @@ def _is_right(file: HubFile, path: Path) -> bool:
     return found.hexdigest() == wanted
 
 
+def _is_here(file: HubFile) -> bool:
+    """Whether the cache has the file, undamaged; its digest is looked at once a process."""
+    if _size(file.local) != file.size:
+        return False
+    return _was_right(file, file.local.stat().st_mtime_ns)
+
+
+@cache
+def _was_right(file: HubFile, written: int) -> bool:
+    return _is_right(file, file.local)
+
+
 @dataclass(frozen=True)
 class DownloadStage(Stage):
     """A stage whose outputs are files of the cache."""
@@ -162,7 +175,7 @@ class DownloadStage(Stage):
         return None if self._missing() else super().facts()
 
     def _missing(self) -> list[int]:
-        return [rank for rank, file in enumerate(self.files) if _size(file.local) != file.size]
+        return [rank for rank, file in enumerate(self.files) if not _is_here(file)]
 
     def _run_tasks(self, runner: Runner) -> None:
         """Fetch on this machine, whatever runs the other stages: nodes may have no network."""

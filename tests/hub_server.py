@@ -26,11 +26,11 @@ class Fault(NamedTuple):
     """What goes wrong with a request, once."""
 
     kind: str
-    """`status`, `stall`, `reset`, `truncate`, `short` or `wrong`."""
+    """`status`, `stall`, `reset`, `truncate`, `short`, `wrong` or `loop`."""
     match: str
     """Part of the address."""
     status: int = 500
-    retry_after: int | None = None
+    retry_after: int | str | None = None
 
 
 class Request(NamedTuple):
@@ -154,6 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
                 extra = self.fault.retry_after
                 headers = {} if extra is None else {"Retry-After": str(extra)}
                 self._send(self.fault.status, b"injected", headers)
+            elif self.fault is not None and self.fault.kind == "loop":
+                self._send(302, b"", {"Location": self.hub.endpoint + self.path})
             else:
                 self._route()
         except (BrokenPipeError, ConnectionResetError):

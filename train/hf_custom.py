@@ -3,11 +3,13 @@
 train/hub/modeling_tally.py is copied into the folder; it imports torch and transformers alone.
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from configs.model import ModelConfig
+from train.errors import TrainError
 
 CODE = Path(__file__).parent / "hub" / "modeling_tally.py"
 
@@ -64,3 +66,27 @@ def _switches(config: ModelConfig) -> dict[str, Any]:
         "smear_channels": nanochat.smear_channels if nanochat else None,
         "value_gate_channels": nanochat.gate_channels if nanochat else None,
     }
+
+
+def refuse_foreign_code(folder: Path) -> None:
+    """Refuse a folder that says it is an export of ours and brings, or names, code that is not.
+
+    Raises:
+        TrainError: a Python file that is not the one we ship, or a class from elsewhere.
+    """
+    for path in folder.rglob("*.py"):
+        if path.read_bytes() != CODE.read_bytes():
+            raise TrainError(f"{path}: not the code that this release exports; export the run anew")
+    for path in folder.glob("*.json"):
+        named = _auto_map(path)
+        if any(not str(name).startswith(f"{CODE.stem}.") for name in named):
+            raise TrainError(f"{path}: names code that is not ours ({named}); export the run anew")
+
+
+def _auto_map(path: Path) -> list[Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError:
+        return []
+    named = values.get("auto_map") if isinstance(values, dict) else None
+    return list(named.values()) if isinstance(named, dict) else [named] if named else []

@@ -1,0 +1,102 @@
+"""A few thousand damaged files for every parser; `python -m tests.fuzz --cases 1000000` is more."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.loading import parse_yaml
+from shards.errors import DatasetError
+from shards.json_input import parse_json
+from shards.plan import Plan
+from tests.fuzz import fuzz
+from tests.fuzz_targets import small_plan, targets
+
+_CASES = 25
+_NAMES = ["a", *(f"a{i}" for i in range(40))]
+_LAUGHS = "a: &a [1, 1]\n" + "".join(
+    f"{name}: &{name} [*{before}, *{before}]\n"
+    for before, name in pairwise(_NAMES)
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parsers_raise_only_our_own_errors(tmp_path: Path) -> None:
+    for target in targets(tmp_path):
+        outcome = fuzz(target, seed=3, count=_CASES)
+        assert not outcome.bugs, f"{target.name}: {[bug.said for bug in outcome.bugs]}"
+        assert outcome.read + outcome.refused == _CASES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 100_000,
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": "\\ud800"}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        "{}".encode("utf-16"),
+        b"\xed\xa0\x80",
+        b"",
+    ],
+    ids=["deep", "nan", "infinity", "too large", "half a pair", "long", "utf-16", "half", "empty"],
+)
+def test_json_that_is_none(text: bytes) -> None:
+    with pytest.raises(DatasetError, match="here: not readable as JSON"):
+        parse_json(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_LAUGHS, "values, references written out"),
+        ("a: &a {b: *a}", "values, references written out"),
+        ("? [1, 2]\n: 3", "line 1: a list or mapping as a key"),
+        ("a: 2001-99-99", "month must be in 1"),
+        ("a: " + "[" * 1000, "not readable as YAML"),
+        ("!!python/object/apply:os.system ['echo hacked']", "could not determine a constructor"),
+    ],
+    ids=["blown up", "in itself", "key", "date", "deep", "code"],
+)  # fmt: skip
+def test_yaml_that_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("seq_len",), 0),
+        (("seq_len",), True),
+        (("order",), "random"),
+        (("sources", 0, "tokens"), -1),
+        (("sources", 0, "tokens"), 3),
+        (("sources", 1, "name"), "a"),
+        (("phases", 0, "batch_windows"), 0),
+        (("phases", 0, "batch_windows"), 1 << 60),
+        (("phases", 0, "num_steps"), 1 << 61),
+        (("phases", 0, "weights"), ("1/2",)),
+        (("phases", 0, "weights"), ("0", "0")),
+        (("phases", 0, "weights"), ("1/0", "1")),
+        (("phases", 0, "weights"), ("1e999999999", "1")),
+        (("phases", 0, "weights"), ("-1", "1")),
+        (("phases", 0, "seq_len"), "8"),
+        (("phases",), []),
+    ],
+    ids=str,
+)
+def test_a_strangers_plan_is_looked_at_before_it_is_used(
+    path: tuple[str | int, ...], value: object
+) -> None:
+    values = small_plan().to_json()
+    assert Plan.from_json(values) == small_plan()
+    place: Any = values
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(DatasetError, match="not a plan of ours"):
+        Plan.from_json(values)
