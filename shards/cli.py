@@ -218,6 +218,7 @@ def trace(
     plan, addresses = load_plan(run / "plan.json")
     datasets = {name: Dataset.open(address) for name, address in addresses.items()}
     if step is not None:
+        tracing.check_step(run, plan, datasets, step)
         passages = tracing.trace_step(plan, datasets, step, None if as_json else look.LINE_TOKENS)
         if as_json:
             typer.echo(json.dumps([passage._asdict() for passage in passages], indent=1))
@@ -286,7 +287,7 @@ def convert(
     if to is not None and from_ is None:
         if wanted != Wanted(source, split):
             raise DatasetError("--to takes --source and --split; the other options are for --from")
-        parts = chosen_parts(Dataset.open(src), source, split)
+        parts = chosen_parts(Dataset.open(src, check=True), source, split)
         with progress(f"convert to {to}", export_bytes(parts) / 1e6, "MB") as bar:
             output = export_dataset(parts, dst, to, lambda size: bar.advance(size / 1e6))
         notes, said = output.notes, output.summary()

@@ -119,6 +119,11 @@ def export_dataset(
     chosen, dataset = find_format(name), parts[0].dataset
     if destination.resolve().is_relative_to(dataset.path.resolve()):
         raise DatasetError(f"{destination}: inside the dataset, which must hold nothing else")
+    if any(shard.masked for part in parts for shard in part.facts.shards):
+        raise DatasetError(
+            f"{dataset.address}: some tokens are masked from the loss, which '{name}' cannot say: "
+            "they would be trained on. Build with `action: cut` or `drop` under decontamination"
+        )
     with new_directory(destination) as directory:
         output = Output(directory, advance)
         for part in parts:

@@ -9,6 +9,7 @@ the very tokens that went into the model.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def read_ledger(run: Path) -> Iterator[LedgerEntry]:
     path = run / LEDGER_NAME
     if not path.is_file():
         raise DatasetError(f"{path}: no ledger; is {run} a run of `tally train`?")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             yield _entry(line, f"{path}:{number}")
 

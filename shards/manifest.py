@@ -4,7 +4,6 @@ The dataset id is a hash over the manifest itself, which holds the BLAKE3 of eve
 equal ids mean equal bytes. Clock times and host facts are therefore not in it.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from shards.atomic import write_json_atomic
 from shards.errors import DatasetError
 from shards.hashing import blake3_json
+from shards.json_input import parse_json
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -21,7 +21,7 @@ MANIFEST_NAME = "manifest.json"
 
 def _inside(path: str) -> str:
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path:
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or not path.isprintable():
         raise ValueError(f"path '{path}' leaves the dataset directory")
     return path
 
@@ -268,10 +268,7 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
 
 
 def _parse(raw: bytes, where: str) -> Manifest:
-    try:
-        values = json.loads(raw)
-    except ValueError as error:
-        raise DatasetError(f"{where}: not readable as JSON ({error}); restore the file") from None
+    values = parse_json(raw, where)
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise DatasetError(

@@ -29,6 +29,7 @@ from shards.errors import DatasetError
 from shards.hashing import blake3_json
 from shards.layout import Layout
 from shards.permutation import ALGORITHM, Permutation, together
+from shards.plan_check import check_plan
 from shards.visits import Visit, Visits
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class PlanSource:
     split: str
     tokens: int
     """Tokens in the stream."""
-
     masked: bool = False
     """Whether some of them give no loss (see `shards.loss_mask`)."""
+
 
 @dataclass(frozen=True)
 class PlanPhase:
@@ -124,11 +125,11 @@ class Plan:
         return self.order == "rows"
 
     @property
-    @property
     def masks_targets(self) -> bool:
         """Whether targets of some windows do not count in the loss."""
         return self.document_mask or any(source.masked for source in self.sources)
 
+    @property
     def num_steps(self) -> int:
         """Steps of all phases."""
         return self.counters.phase_starts[-1]
@@ -236,10 +237,10 @@ class Plan:
         """The plan as JSON values; `from_json` reads them back."""
         values = asdict(replace(self, duplicates=None))
         del values["duplicates"]
-        return values
         for source in values["sources"]:
             if not source["masked"]:
                 del source["masked"]  # stated where it is so, as in the dataset's manifest
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Plan":
@@ -252,6 +253,7 @@ class Plan:
         found = (values.get("version"), values.get("algorithm"))
         if found != wanted:
             raise DatasetError(f"plan of version {found}; this release replays {wanted} alone")
+        check_plan(values)
         sources = tuple(PlanSource(**source) for source in values["sources"])
         phases = tuple(
             PlanPhase(**phase | {"weights": tuple(phase["weights"])}) for phase in values["phases"]

@@ -22,6 +22,7 @@ from shards.layout import Layout
 from shards.loss_mask import Spans, counted_targets, read_spans
 from shards.manifest import Manifest, SplitFacts, TokenizerFacts, load_manifest
 from shards.remote import RemoteDataset, is_remote
+from shards.tokenizer_file import load_tokenizer
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,7 +101,6 @@ class TokenStream:
             else:  # nearly always: the whole window lies in a shard that was opened before
                 row[:] = piece
 
-    def documents(self) -> "pl.DataFrame":
     @property
     def has_masked(self) -> bool:
         """Whether some tokens give no loss."""
@@ -127,6 +127,7 @@ class TokenStream:
         """Which targets of windows count in the loss: [len(ids), seq_len]; see `windows`."""
         return counted_targets(self.masked, ids, Layout(self.num_tokens, seq_len, rows))
 
+    def documents(self) -> "pl.DataFrame":
         """The document index of the stream.
 
         Columns of `shards.index.SCHEMA`, with `token_start` counted in the stream, and `shard`,
@@ -137,7 +138,7 @@ class TokenStream:
         if not self.facts.shards:
             raise DatasetError(f"{self.source}/{self.split}: the split is empty")
         return pl.concat(
-            pl.read_parquet(self.files.path(shard.index_path)).with_columns(
+            pl.read_parquet(self.files.checked(shard.index_path)).with_columns(
                 token_start=pl.col("token_start") + self.starts[number],
                 shard=pl.lit(number, dtype=pl.Int32),
             )
@@ -206,8 +207,7 @@ class Dataset:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         name = self.manifest.tokenizer.file
-        self.files.check(name)
-        return Tokenizer.from_file(str(self.files.path(name)))
+        return load_tokenizer(self.files.checked(name))
 
     def tokenizer(self) -> Tokenizer:
         """The exact tokenizer, its checksum verified."""

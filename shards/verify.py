@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from tokenizers import Tokenizer
+from polars.exceptions import PanicException, PolarsError
 
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
@@ -24,6 +24,7 @@ from shards.manifest import Manifest, MaskFacts, ShardFacts, SplitFacts, load_ma
 from shards.tokenizer_file import load_tokenizer
 
 _CHUNK_TOKENS = 1 << 20
+_REQUIRED = ["doc_id", "token_start", "token_count", "char_count", "byte_count", "content_hash"]
 
 
 @dataclass
@@ -93,7 +94,11 @@ def _check_tokenizer(path: Path, manifest: Manifest, report: VerifyReport) -> No
     if blake3_file(file) != facts.blake3:
         report.problems.append(f"{facts.file}: checksum differs from the manifest")
         return
-    tokenizer = Tokenizer.from_file(str(file))
+    try:
+        tokenizer = load_tokenizer(file)
+    except DatasetError as error:
+        report.problems.append(str(error))
+        return
     if tokenizer.get_vocab_size() != facts.vocab_size:
         report.problems.append(f"{facts.file}: {tokenizer.get_vocab_size()} entries, not listed")
     if tokenizer.token_to_id(facts.eos_token) != facts.eos_id:
@@ -111,13 +116,20 @@ def _check_shard(
     ids_whole = _check_bytes(
         path / shard.ids_path, shard.ids_bytes, shard.ids_blake3, report, shard.ids_path
     )
-    if not index_whole:
-        return
-    index = pl.read_parquet(path / shard.index_path)
-    if index.columns != list(SCHEMA):
-        report.problems.append(f"{shard.index_path}: columns {index.columns}")
     if shard.masked:
         _check_mask(path, shard, shard.masked, report)
+    if not index_whole:
+        return
+    try:
+        index = pl.read_parquet(path / shard.index_path)
+    except (PolarsError, PanicException, OSError) as error:
+        report.problems.append(f"{shard.index_path}: not readable as Parquet ({error})")
+        return
+    if (
+        index.schema != pl.Schema(SCHEMA)
+        or index.select(_REQUIRED).null_count().sum_horizontal()[0]
+    ):
+        report.problems.append(f"{shard.index_path}: columns {index.schema}, or empty values")
         return
     _check_coverage(index, shard, report)
     if ids_whole:
@@ -161,18 +173,6 @@ def _check_ids(path: Path, shard: ShardFacts, index: pl.DataFrame, report: Verif
         report.problems.append(f"{shard.ids_path}: not the table of {shard.index_path}")
 
 
-def _check_tokens(
-    path: Path, manifest: Manifest, shard: ShardFacts, index: pl.DataFrame, report: VerifyReport
-) -> None:
-    facts = manifest.tokenizer
-    tokens = np.memmap(path / shard.path, dtype=np.dtype(facts.dtype).newbyteorder("<"), mode="r")
-    report.tokens += len(tokens)
-    if len(tokens) != shard.tokens:
-        report.problems.append(f"{shard.path}: {len(tokens)} tokens, not {shard.tokens}")
-        return
-    ends = index["token_start"].to_numpy() + index["token_count"].to_numpy() - 1
-    eos = []
-    for start in range(0, len(tokens), _CHUNK_TOKENS):
 def _check_mask(path: Path, shard: ShardFacts, mask: MaskFacts, report: VerifyReport) -> None:
     """The spans that give no loss lie in the shard, in order, and are as many tokens as stated."""
     if not _check_bytes(path / mask.path, mask.bytes, mask.blake3, report, mask.path):
@@ -190,6 +190,18 @@ def _check_mask(path: Path, shard: ShardFacts, mask: MaskFacts, report: VerifyRe
         report.problems.append(f"{mask.path}: {found}")
 
 
+def _check_tokens(
+    path: Path, manifest: Manifest, shard: ShardFacts, index: pl.DataFrame, report: VerifyReport
+) -> None:
+    facts = manifest.tokenizer
+    tokens = np.memmap(path / shard.path, dtype=np.dtype(facts.dtype).newbyteorder("<"), mode="r")
+    report.tokens += len(tokens)
+    if len(tokens) != shard.tokens:
+        report.problems.append(f"{shard.path}: {len(tokens)} tokens, not {shard.tokens}")
+        return
+    ends = index["token_start"].to_numpy() + index["token_count"].to_numpy() - 1
+    eos = [np.empty(0, np.int64)]
+    for start in range(0, len(tokens), _CHUNK_TOKENS):
         chunk = tokens[start : start + _CHUNK_TOKENS]
         if int(chunk.max()) >= facts.vocab_size:
             where = start + int(np.argmax(chunk >= facts.vocab_size))
