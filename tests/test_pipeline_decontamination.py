@@ -17,6 +17,8 @@ from contamination.benchmarks import load_benchmarks
 from contamination.corpus import open_corpus
 from contamination.report import summary
 from pipeline.build import Built, build
+from shards.convert import chosen_parts, export_dataset
+from shards.errors import DatasetError
 from shards.reader import Dataset
 from shards.verify import verify_dataset
 from tests.helpers import byte_tokenizer
@@ -271,6 +273,12 @@ def test_verify_finds_a_mask_that_was_changed(masked: Built, tmp_path: Path) -> 
     assert problem.startswith(f"{facts[0].path}: ")
     (copy / facts[0].path).unlink()
     assert verify_dataset(copy).problems == [f"{facts[0].path}: missing"]
+
+
+def test_a_format_without_a_mask_is_refused(masked: Built, tmp_path: Path) -> None:
+    parts = chosen_parts(Dataset.open(masked.path), None, None)
+    with pytest.raises(DatasetError, match="masked from the loss, which 'nanogpt' cannot say"):
+        export_dataset(parts, tmp_path / "out", "nanogpt")
 
 
 def test_targets_that_are_masked_do_not_count(masked: Built) -> None:

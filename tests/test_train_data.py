@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from shards.ledger import DIGEST_MODULUS, digest_tokens, digest_windows, planned
 from shards.plan import Plan, PlanPhase, PlanSource
 from shards.reader import Dataset
 from tests.helpers import make_dataset
+from tests.test_shards_loss_mask import masked_dataset
 from train.collective import _limbs, _number
 from train.data import RankReader, Rows, prefetched
 from train.run_data import verify_shards
@@ -187,3 +189,30 @@ def test_masked_documents_are_told(dataset: Dataset) -> None:
     assert masked > 0
     entry = planned_entry(plan, 3, {"a": streams[0], "b": streams[1]})
     assert entry["masked_targets"] == masked
+
+
+@pytest.mark.parametrize("order", ["shuffled", "rows"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_tokens_that_the_dataset_masks_are_no_targets(
+    order: Literal["shuffled", "rows"], apart: bool, tmp_path: Path
+) -> None:
+    stream = masked_dataset(tmp_path / "dataset").stream("a")
+    source = PlanSource("a", "id", "a", "train", stream.num_tokens, masked=True)
+    phase = PlanPhase("pretrain", num_steps=3, batch_windows=4, weights=("1",))
+    plan = Plan(4, 3, order, (source,), (phase,), document_mask=apart)
+    assert Plan.from_json(plan.to_json()) == plan
+    gone = np.zeros(stream.num_tokens, np.bool_)
+    for start, stop in ((2, 9), (11, 14), (20, 23)):
+        gone[start:stop] = True
+    for step in range(3):
+        masked = 0
+        for rows in RankReader(plan, [stream], rank=0, world_size=1, micro_batch=2).read(step):
+            assert rows.documents is not None
+            assert (rows.documents.cu_seqlens is not None) == apart
+            starts = rows.window * (5 if order == "rows" else 4)
+            where = (starts[:, None] + np.arange(1, 5)) % stream.num_tokens
+            expected = ~gone[where] & ((rows.tokens[:, :-1] != 0) | (not apart))
+            np.testing.assert_array_equal(rows.documents.counted, expected)
+            masked += int((~expected).sum())
+        assert planned_entry(plan, step, {"a": stream})["masked_targets"] == masked
+        assert "masked_targets" not in planned_entry(plan, step)

@@ -1,37 +1,47 @@
 """How fast the audit is: kernels and whole commands, beside what others have.
 
 python -m tests.benchmarks.bench_audit kernel [MB]    index; scan of text and shards
-python -m tests.benchmarks.bench_audit rivals [MB]    lm-eval's janitor, datatrove's n-gram stage
+python -m tests.benchmarks.bench_audit large [MB]     the same with a hundred million runs of words
+python -m tests.benchmarks.bench_audit rivals [MB]    janitor of lm-eval, datatrove, and decon
+                                                      where TALLY_DECON is a Python that has it
 python -m tests.benchmarks.bench_audit classic [MB]   the pass of the classic definitions
 
-TALLY_TESTDATA names the folder with real text. Times are processor time of this process, the least
+TALLY_TESTDATA names the folder with real text. `large` keeps its index (1.4 GB, made once) below
+TALLY_CACHE. Times are processor time of this process, the least
 of five; for two threads, time on the wall.
 """
 
+import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from contamination.benchmarks import load_benchmarks
 from contamination.classic_characters import character_index, match_characters
 from contamination.classic_words import match_words, word_index
 from contamination.corpus import Batch, TokenBatch, batch_of
-from contamination.index import Index, build_index
-from contamination.items import Benchmark
+from contamination.index import Index, build_index, cached_index
+from contamination.items import Benchmark, Item
 from contamination.scan import scan, scan_tokens
 from contamination.surprisal import Vocabulary, vocabulary_of
 from contamination.token_words import document_sizes, token_table
+from shards.cache import cache_directory
 from shards.detokenize import byte_table
 from tests.benchmarks.corpus import TOKENIZER, data_folder, texts_of_size
 
 _BLOCKS = 4
+_LARGE_WORDS, _ITEM_WORDS = 52_000_000, 60
 
 
 def _best(call: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> float:
@@ -66,7 +76,10 @@ def kernel(texts: list[str], sets: list[Benchmark]) -> None:
     build_index(sets[:1])
     start = time.process_time()
     index = build_index(sets)
-    print(f"index of {len(sets)} sets: {time.process_time() - start:.1f} s, {_size(index):.0f} MB")
+    print(
+        f"index of {len(sets)} sets: {time.process_time() - start:.1f} s, "
+        f"{index.num_bytes / 1e6:.1f} MB, {len(index.places) / 1e6:.1f} M runs"
+    )
     vocabulary = vocabulary_of(index.sequences)
     batch, packed = batch_of([text.encode() for text in texts]), _packed(texts)
     size, tokens = len(batch.data), len(packed.tokens)
@@ -78,10 +91,33 @@ def kernel(texts: list[str], sets: list[Benchmark]) -> None:
     _print("text, two threads, on the wall", seconds, size)
 
 
-def _size(index: Index) -> float:
-    arrays: list[NDArray[Any]] = [index.seeds, index.buckets, index.filter, index.postings]
-    arrays += [index.posting_item, index.posting_position, index.sequences.words]
-    return sum(array.nbytes for array in arrays) / 1e6
+def large(texts: list[str], sets: list[Benchmark]) -> None:
+    """An index of so many runs beside that of the real sets, in turns, on the same text."""
+    start = time.process_time()
+    big = cached_index([*sets, _made_up(_LARGE_WORDS, set(texts))], cache_directory() / "bench")
+    print(f"index: {time.process_time() - start:.0f} s, where it was not made before")
+    for name, index in (("real sets", build_index(sets)), ("large", big)):
+        seeds, size = len(index.places), index.num_bytes
+        print(f"{name}: {seeds / 1e6:.1f} M runs, {size / 1e6:.0f} MB")
+        vocabulary = vocabulary_of(index.sequences)
+        batch = batch_of([text.encode() for text in texts])
+        seconds = _best(lambda: scan(batch.data, batch.offsets, index, vocabulary))  # noqa: B023
+        _print(f"text, one core, {name}", seconds, len(batch.data))
+
+
+def _made_up(num_words: int, without: set[str]) -> Benchmark:
+    """Items of sixty words of other real text; after one pass over it, in another order."""
+    chooser, items, total = Random(0), list[Item](), 0
+    others = (text for text in texts_of_size(1e6) if text not in without)
+    words = [word for text in others for word in text.split()]
+    while total < num_words:
+        for start in range(0, len(words) - _ITEM_WORDS, _ITEM_WORDS):
+            part = words[start : start + _ITEM_WORDS]
+            if total >= len(words):
+                chooser.shuffle(part)
+            items.append(Item(str(len(items)), " ".join(part), ""))
+            total += _ITEM_WORDS
+    return Benchmark("made up", "test", "made up", tuple(items))
 
 
 def _on_two(batch: Batch, index: Index, vocabulary: Vocabulary) -> None:
@@ -107,6 +143,11 @@ def rivals(texts: list[str], sets: list[Benchmark]) -> None:
     questions = [item.question for benchmark in sets for item in benchmark.items]
     _print("lm-eval janitor (Python)", _janitor(texts, questions), size)
     _print("datatrove n-gram decontamination", _datatrove(texts, sets), size)
+    if decon := os.environ.get("TALLY_DECON"):
+        _print("decon, one thread, on the wall", _decon(decon, texts, sets), size)
+    batch, index = batch_of([text.encode() for text in texts]), build_index(sets)
+    vocabulary = vocabulary_of(index.sequences)
+    _print("here", _best(lambda: scan(batch.data, batch.offsets, index, vocabulary)), size)
 
 
 def _janitor(texts: list[str], questions: list[str]) -> float:
@@ -145,10 +186,41 @@ def _datatrove(texts: list[str], sets: list[Benchmark]) -> float:
     return time.process_time() - start
 
 
+def _decon(python: str, texts: list[str], sets: list[Benchmark]) -> float:
+    """Its detection less that in no text at all, which is the making of its index."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        rows = [
+            {"eval_key": s.name, "eval_instance_index": n, "split": s.split, "doc_id": n}
+            | {"question": i.question, "answer": i.answer, "passage": i.passage}
+            | {"fingerprint": f"{s.name}{n}", "is_correct": True}
+            for s in sets
+            for n, i in enumerate(s.items)
+        ]
+        _write(root / "evals/sets.jsonl", rows)
+        _write(root / "nothing/text.jsonl", [{"text": "no text"}])
+        _write(root / "train/text.jsonl", [{"text": text} for text in texts])
+        return _decon_seconds(python, root, "train") - _decon_seconds(python, root, "nothing")
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _decon_seconds(python: str, root: Path, train: str) -> float:
+    config = f"training_dir='{train}', evals_dir='evals', report_output_dir='report-{train}'"
+    code = f"import decon; decon.detect(decon.Config({config}, worker_threads=1))"
+    start = time.perf_counter()
+    subprocess.run([python, "-c", code], cwd=root, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
 def main() -> None:
     what, megabytes = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 64.0
     sets = load_benchmarks(["olmo:all"])
-    {"kernel": kernel, "rivals": rivals, "classic": classic}[what](texts_of_size(megabytes), sets)
+    modes = {"kernel": kernel, "large": large, "rivals": rivals, "classic": classic}
+    modes[what](texts_of_size(megabytes), sets)
 
 
 if __name__ == "__main__":
