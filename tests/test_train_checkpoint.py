@@ -17,6 +17,7 @@ from train.checkpoint import (
     list_checkpoints,
     load_model,
     prune,
+    resume_point,
     sweep,
     temporary_path,
     verify,
@@ -88,6 +89,26 @@ def test_a_broken_checkpoint_is_passed_over_loudly(
         verify(checkpoint_path(tmp_path, 20))
     with pytest.raises(TrainError, match="step_000020"):
         load_model(tmp_path, 20)
+
+
+def test_a_run_without_an_intact_checkpoint_is_not_begun_again(tmp_path: Path) -> None:
+    assert resume_point(tmp_path) is None
+    begin(tmp_path, 5)  # killed while it wrote the first
+    assert resume_point(tmp_path) is None
+    write(tmp_path, 10)
+    write(tmp_path, 20)
+    (checkpoint_path(tmp_path, 20) / "model.safetensors").write_bytes(b"")
+    found = resume_point(tmp_path)
+    assert found is not None
+    assert found.step == 10
+    sweep(tmp_path, resumed_at=10)
+    (checkpoint_path(tmp_path, 10) / "COMPLETE").unlink()
+    with pytest.raises(
+        TrainError, match=r"none of the .* intact \(broken-step_000020, step_000010"
+    ):
+        resume_point(tmp_path)
+    (tmp_path / "checkpoints").rename(tmp_path / "checkpoints-lost")
+    assert resume_point(tmp_path) is None
 
 
 def test_an_unfinished_checkpoint_does_not_count_and_is_swept_away(tmp_path: Path) -> None:
