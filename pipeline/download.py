@@ -150,7 +150,7 @@ def _is_right(file: HubFile, path: Path) -> bool:
     return found.hexdigest() == wanted
 
 
-def _is_here(file: HubFile) -> bool:
+def is_here(file: HubFile) -> bool:
     """Whether the cache has the file, undamaged; its digest is looked at once a process."""
     if _size(file.local) != file.size:
         return False
@@ -175,7 +175,7 @@ class DownloadStage(Stage):
         return None if self._missing() else super().facts()
 
     def _missing(self) -> list[int]:
-        return [rank for rank, file in enumerate(self.files) if not _is_here(file)]
+        return [rank for rank, file in enumerate(self.files) if not is_here(file)]
 
     def _run_tasks(self, runner: Runner) -> None:
         """Fetch on this machine, whatever runs the other stages: nodes may have no network."""
