@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import polars as pl
 import pyarrow.parquet as pq
 from datatrove.data import DocumentsPipeline
@@ -21,6 +20,7 @@ from pipeline.encoders import BATCH_DOCUMENTS, Encoded
 from pipeline.errors import BuildError
 from pipeline.revisions import Revisions
 from pipeline.task_report import tracked
+from pipeline.tokenizer_file import num_ids, vocabulary
 from shards.atomic import atomic_write, write_json_atomic
 from shards.writer import Tokens, token_dtype
 
@@ -212,37 +212,6 @@ def document_ends(path: Path, config: TokenizerConfig) -> DocumentEnds:
         bos_id = _token_id(ids, path, config.bos_token, "bos_token")
     eos_id = _token_id(ids, path, config.eos_token, "eos_token")
     return DocumentEnds(bos_id, eos_id, token_dtype(num_ids(ids)))
-
-
-def vocabulary(path: Path) -> dict[str, int]:
-    """The id of every token of a tokenizer.json, added tokens too.
-
-    Raises:
-        BuildError: the file has none.
-    """
-    try:
-        values = orjson.loads(path.read_bytes())
-        return model_tokens(values) | added_tokens(values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BuildError(f"{path}: not a tokenizer.json: {error!r}") from None
-
-
-def model_tokens(values: dict[str, Any]) -> dict[str, int]:
-    """The tokens of the model in a tokenizer.json, to their ids."""
-    tokens = values["model"]["vocab"]
-    if isinstance(tokens, list):  # Unigram: pairs of token and score
-        return {token: i for i, (token, _) in enumerate(tokens)}
-    return dict(tokens)
-
-
-def added_tokens(values: dict[str, Any]) -> dict[str, int]:
-    """The added tokens in a tokenizer.json, to their ids."""
-    return {token["content"]: token["id"] for token in values["added_tokens"]}
-
-
-def num_ids(ids: dict[str, int]) -> int:
-    """Entries of the vocabulary, or one more than the highest id where some are left out."""
-    return 1 + max(ids.values())
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

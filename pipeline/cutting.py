@@ -149,6 +149,20 @@ def _placeholder(
     return size
 
 
+@njit(inline="always")
+def _keep(
+    sums: NDArray[np.int64],
+    start: int,
+    words: int,
+    plain: int,
+    characters: int,
+    alphabetic: int,
+    stops: int,
+) -> None:
+    sums[0], sums[1], sums[2] = start, words, plain
+    sums[3], sums[4], sums[5] = characters, alphabetic, stops
+
+
 @kernel
 def cut(
     codes: NDArray[np.uint32],
@@ -162,8 +176,13 @@ def cut(
     lengths: NDArray[np.int64],
     unknown: NDArray[np.uint32],
     unknown_ends: NDArray[np.int64],
-) -> tuple[int, int, int, int, int, int]:
-    """Cuts a text and measures its words.
+    unknown_keys: NDArray[np.uint64],
+    sums: NDArray[np.int64],
+) -> int:
+    """Cuts a text and measures its words, up to the first shape that is not known.
+
+    What follows an unknown shape is only searched for others. Called again with the same arguments
+    once all of them are known, it goes on where it was.
 
     Args:
         codes: the text.
@@ -177,14 +196,16 @@ def cut(
         lengths: written: characters of every word.
         unknown: written: the shapes that are not known, one after the other.
         unknown_ends: written: where each of them ends.
+        unknown_keys: written: their hashes.
+        sums: zeros at first; written: where to go on; words, words other than punctuation,
+            characters in these, words with a letter, a bit for every stop word that occurs.
 
     Returns:
-        Words, words other than punctuation, characters in these, words with a letter, a bit for
-        every stop word that occurs, and unknown shapes; with any of these the rest is void.
+        Unknown shapes.
     """
-    words = plain = characters = alphabetic = stops = strange = strange_size = 0
+    start, words, plain, characters, alphabetic, stops = sums
+    strange = strange_size = 0
     shape, origin = np.empty(MAX_CHUNK + 2, np.uint32), np.empty(MAX_CHUNK + 3, np.int64)
-    start = 0
     while start < len(codes):
         if kinds[codes[start]] & SPACE:
             start += 1
@@ -197,6 +218,9 @@ def cut(
         if (end == most or kinds[codes[end]] & SPACE) and not exceptions[
             slot_of(exceptions, value)
         ]:
+            if strange:
+                start = end
+                continue
             hashes[words], lengths[words] = value, end - start
             words, plain, alphabetic = words + 1, plain + 1, alphabetic + 1
             characters += end - start
@@ -207,13 +231,17 @@ def cut(
         while end < most and not kinds[codes[end]] & SPACE:
             end += 1
         size = _reduced(codes, kinds, exceptions, start, end, shape, origin)
-        start = end
-        slot = slot_of(keys, spell(shape, 0, size))
+        key = spell(shape, 0, size)
+        slot = slot_of(keys, key)
         if not keys[slot]:
+            if not strange:
+                _keep(sums, start, words, plain, characters, alphabetic, stops)
             unknown[strange_size : strange_size + size] = shape[:size]
             strange_size += size
-            unknown_ends[strange] = strange_size
+            unknown_ends[strange], unknown_keys[strange] = strange_size, key
             strange += 1
+        start = end
+        if strange:
             continue
         entry, here = firsts[slot], origin[0]
         for word in range(entry + 1, entry + 1 + ends[entry]):
@@ -232,4 +260,6 @@ def cut(
             for bit in range(len(stop_words)):
                 stops |= (stop_words[bit] == value) << bit
             here = stop
-    return words, plain, characters, alphabetic, stops, strange
+    if not strange:
+        _keep(sums, start, words, plain, characters, alphabetic, stops)
+    return strange

@@ -99,10 +99,13 @@ class EncodedSource:
 
     def __init__(self, encoded: Path, ranks: range, dtype: np.dtype[Any], seed: int | None) -> None:
         self._encoded, self._ranks, self._dtype, self._seed = encoded, ranks, dtype, seed
+        self._tasks: dict[int, EncodedTask] = {}
 
     def task(self, rank: int) -> EncodedTask:
-        """One of the tasks."""
-        return EncodedTask(self._encoded, rank, self._dtype, self._seed)
+        """One of the tasks; its files are checked once."""
+        if rank not in self._tasks:
+            self._tasks[rank] = EncodedTask(self._encoded, rank, self._dtype, self._seed)
+        return self._tasks[rank]
 
     def counts(self) -> Iterator[pl.DataFrame]:
         """Counts, splits and places of all documents, batch by batch, in the order of packing."""

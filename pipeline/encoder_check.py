@@ -6,6 +6,7 @@ workers and costs the same whatever the size of the source.
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,15 @@ from datatrove.pipeline.base import PipelineStep
 
 from configs.build import TokenizerConfig
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded, adversarial_texts, encoder_of
+from pipeline.task_report import tracked
 from shards.atomic import write_json_atomic
 
 ENCODER = "encoder.json"
 _FILES, _DOCUMENTS, _CHARACTERS = 8, 1000, 2000
 """A source's sample: so many files, documents of all of them, characters of a document's start."""
+
+_BATCH = 32
+"""Texts that are compared at a time; the display moves after each."""
 
 Json = dict[str, Any]
 
@@ -125,15 +130,21 @@ def compare(tokenizer: Path, texts: dict[str, list[str]]) -> Json:
     except Exception as error:  # a native error of any kind means: not for this tokenizer
         return facts | {"equal": False, "why": f"fastokens cannot load it: {error}"}
     reference = encoder_of("tokenizers", tokenizer)
-    for group, members in texts.items():
-        for start in range(0, len(members), BATCH_DOCUMENTS):
-            batch = members[start : start + BATCH_DOCUMENTS]
-            wanted, found = reference.encode(batch), fast.encode(batch)
-            facts["tokens"] += len(wanted.ids)
-            if (differing := _first_difference(wanted, found)) is not None:
-                text = batch[differing]
-                return facts | {"equal": False, "why": f"{group}: ids differ for {text[:200]!r}"}
+    batches = list(_batches(texts))
+    for group, batch in tracked(batches, len(batches)):
+        wanted, found = reference.encode(batch), fast.encode(batch)
+        facts["tokens"] += len(wanted.ids)
+        if (differing := _first_difference(wanted, found)) is not None:
+            text = batch[differing]
+            return facts | {"equal": False, "why": f"{group}: ids differ for {text[:200]!r}"}
     return facts | {"equal": True}
+
+
+def _batches(texts: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]]:
+    """Some texts at a time, with the name of their group."""
+    for group, members in texts.items():
+        for start in range(0, len(members), _BATCH):
+            yield group, members[start : start + _BATCH]
 
 
 def _first_difference(wanted: Encoded, found: Encoded) -> int | None:

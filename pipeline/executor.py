@@ -10,11 +10,12 @@ import contextlib
 import io
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from copy import deepcopy
+from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,10 +23,16 @@ from typing import Any, Protocol
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
+from loguru._better_exceptions import ExceptionFormatter
 
 from pipeline.cores import PRELOAD
 from pipeline.errors import BuildError
 from pipeline.task_report import failures, reporting
+
+# datatrove gives loguru three handlers a task, and loguru asks for the installation's folders with
+# each, 4 ms of processor time. They are the same all along.
+_lib_dirs = staticmethod(cache(ExceptionFormatter._get_lib_dirs))
+ExceptionFormatter._get_lib_dirs = _lib_dirs  # type: ignore[method-assign]
 
 
 class Runner(Protocol):
@@ -137,11 +144,12 @@ class LocalRunner:
         """
         executor = _LocalTasks(steps, tasks=tasks, logging_dir=str(logs))
         ranks = executor.get_incomplete_ranks()
+        whole = pickle.dumps(executor)  # once; every task gets a copy, since steps hold statistics
         if self._pool is None or tasks == 1:
             for rank in ranks:
-                _run_task(deepcopy(executor), rank)  # steps hold statistics
+                _run_task(whole, rank)
             return
-        futures = [self._pool.submit(_run_task, executor, rank) for rank in ranks]
+        futures = [self._pool.submit(_run_task, whole, rank) for rank in ranks]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -156,7 +164,8 @@ class _LocalTasks(Reporting, LocalPipelineExecutor):
     """The tasks of one stage; `run` of its base is not used."""
 
 
-def _run_task(executor: _LocalTasks, rank: int) -> None:
+def _run_task(whole: bytes, rank: int) -> None:
+    executor: _LocalTasks = pickle.loads(whole)
     # datatrove logs to whatever sys.stderr is; errors reach the user as exceptions.
     with contextlib.redirect_stderr(io.StringIO()):
         executor._run_for_rank(rank, local_rank=1)

@@ -6,24 +6,21 @@ Two forms are slow or unknown to it and have an equivalent that is not: digits t
 here: `encoder_check` compares it with `tokenizers` in every build.
 """
 
-from typing import Any
-
 import orjson
+
+from pipeline.tokenizer_file import Json
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|%s| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 """GPT-2's pattern where numbers are pieces of their own: space before one is a piece too."""
 _META = "\N{LOWER ONE EIGHTH BLOCK}"
 
-Json = dict[str, Any]
 
-
-def fast_form(content: bytes) -> str:
+def fast_form(values: Json) -> str:
     """The same tokenizer, written otherwise.
 
     Args:
-        content: of a tokenizer.json.
+        values: of a tokenizer.json.
     """
-    values: Json = orjson.loads(content)
     values = _without_digits_step(_without_metaspace(values))
     return orjson.dumps(_with_short_merges(values)).decode("utf-8")
 

@@ -36,9 +36,10 @@ from pipeline import (
 from pipeline.addresses import AddressFilter
 from pipeline.characters import ALPHABETIC, SPACE, codes, kinds_of_all
 from pipeline.documents import DocumentFile, task_file
-from pipeline.edits import C4Lines, with_edits
+from pipeline.edits import C4Lines, CharacterLimits, with_edits
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
 from pipeline.language import LanguageFilter
+from pipeline.shape_store import shape_store
 from pipeline.word_table import WordTable
 
 MODULES = [
@@ -161,6 +162,12 @@ def edits_of(source: Source) -> tuple[Edit, ...]:
     return PROFILE_EDITS.get(source.profile, ()) if source.edits is None else source.edits
 
 
+def limits_of(source: Source) -> CharacterLimits | None:
+    """The source's limits of a document's length, if it has any."""
+    least, most = source.min_characters, source.max_characters
+    return None if least is None and most is None else CharacterLimits(least, most)
+
+
 class ApplyProfile(PipelineStep):
     """Passes on what every rule of the profile keeps; the rest goes to a side file with reasons.
 
@@ -175,21 +182,30 @@ class ApplyProfile(PipelineStep):
         edits: rules that edit.
         dropped: folder for the documents that are not passed on.
         edited: folder for the texts before every edit.
+        limits: of the length, applied before the rules.
     """
 
     type = "🔻 - FILTER"
     name = "profile"
 
     def __init__(
-        self, profile: Profile, edits: tuple[Edit, ...], dropped: Path, edited: Path
+        self,
+        profile: Profile,
+        edits: tuple[Edit, ...],
+        dropped: Path,
+        edited: Path,
+        limits: CharacterLimits | None = None,
     ) -> None:
         super().__init__()
-        self.filters = with_edits(rules(profile), edits)
+        self.filters = [*([limits] if limits else []), *with_edits(rules(profile), edits)]
         self.dropped, self.edited = dropped, edited
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Filter the documents of task `rank`."""
         dropped, edited = (task_file(folder, rank) for folder in (self.dropped, self.edited))
+        store = shape_store() if any(isinstance(f, GopherQuality) for f in self.filters) else None
+        if store:
+            store.recall()
         with DocumentFile(dropped) as drops, DocumentFile(edited) as befores:
             for doc in data:
                 text = doc.text
@@ -200,6 +216,8 @@ class ApplyProfile(PipelineStep):
                 for edit, before in edits:
                     befores.add(replace(doc, text=before), edit)
                 yield doc
+        if store:
+            store.keep()
 
 
 class Judgement(NamedTuple):

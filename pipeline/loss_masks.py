@@ -39,7 +39,7 @@ class LossMasks:
             for doc_id, start, end in places.select("doc_id", "start", "end").iter_rows():
                 self._places.setdefault(doc_id, []).append((start, end))
         self._before = ends.per_document - 1
-        self._table = _table(tokenizer)
+        self._table = _table(tokenizer) if self._places else None
 
     def spans(self, rows: pl.DataFrame, tokens: Tokens) -> Spans:
         """The masked tokens among those of documents, given by rows of the document index."""

@@ -8,22 +8,19 @@ checked, by a comparison of bytes; elsewhere one of a batch, which `tokenizers` 
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from pipeline.bpe import added_tokens, model_tokens
 from pipeline.encoders import Encoded
 from pipeline.errors import BuildError
+from pipeline.tokenizer_file import Json, added_tokens, contents, model_tokens
 from shards.detokenize import ByteTable, table_of
 from shards.errors import DatasetError
-
-Json = dict[str, Any]
 
 _SPACE = np.uint8(ord(" "))
 _UTF8_BYTES = frozenset(range(0xF5)) - {0xC0, 0xC1}
@@ -78,7 +75,7 @@ class RoundTrip:
     """
 
     def __init__(self, tokenizer: Path) -> None:
-        values = orjson.loads(tokenizer.read_bytes())
+        values = contents(tokenizer)
         self._path, self.why_not = tokenizer, _not_bytes(values)
         self._table, self._reference = None, None
         try:

@@ -14,7 +14,7 @@ import polars as pl
 
 from pipeline.dedup import DUPLICATES
 from pipeline.documents import task_file
-from pipeline.plan import Plan, Planner
+from pipeline.plan import Plan
 from pipeline.revisions import CUT
 from pipeline.tokenizing import edits_file
 
@@ -77,29 +77,25 @@ class Work(NamedTuple):
         return pl.scan_parquet(path).filter(pl.col("doc_id").is_in(doc_ids)).collect()
 
 
-def works(plan: Plan, planner: Planner) -> dict[str, Work]:
+def works(plan: Plan) -> dict[str, Work]:
     """By source, where its texts are; empty where a stage's files are gone."""
     revised = plan.revising()
-    stages = [*plan.filter.values(), plan.dedup, *revised.values(), plan.encode]
+    stages = [*plan.filtered.stages.values(), plan.dedup, *revised.values(), plan.encode]
     if any(stage.facts() is None for stage in stages):
         return {}
-    kept = [
-        task_file(stage.directory / "kept", task)
-        for stage in plan.filter.values()
-        for task in range(stage.num_tasks)
-    ]
+    kept = plan.filtered.files()
     duplicates = plan.dedup.directory / DUPLICATES
     folders = {name: stage.directory for name, stage in revised.items()}
     return {
         name: Work(
             plan.encode.directory,
-            planner.ranks_of(name),
+            plan.filtered.ranks_of(name),
             stage.directory,
             duplicates,
             kept,
             folders,
         )
-        for name, stage in plan.filter.items()
+        for name, stage in plan.filtered.stages.items()
     }
 
 

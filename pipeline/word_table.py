@@ -72,31 +72,34 @@ class WordTable:
             self._lines = self._words = None
 
     def _cut(self) -> Words:
-        if len(self._scratch[0]) < len(self._codes):
+        if len(self._scratch.hashes) < len(self._codes):
             self._scratch = _scratch(2 * len(self._codes))
-        hashes, lengths, unknown, ends = self._scratch
-        shapes = known_shapes()
+        shapes, room = known_shapes(), self._scratch
         if shapes.is_full:
             shapes.forget()
-        rules = kinds_of_all(), exceptions(), self._stop
+        rules, sums = (kinds_of_all(), exceptions(), self._stop), np.zeros(6, np.int64)
         while True:
             known = shapes.keys, shapes.firsts, shapes.ends
-            counts = cut(self._codes, *rules, *known, hashes, lengths, unknown, ends)
-            words, plain, characters, alphabetic, stops, strange = counts
+            strange = cut(self._codes, *rules, *known, *room, sums)
             if not strange:
                 break
-            shapes.learn(unknown, ends[:strange].tolist())
-        rows = hashes[:words], lengths[:words]
+            shapes.learn(room.unknown, room.ends, room.keys, strange)
+        _, words, plain, characters, alphabetic, stops = map(int, sums)
+        rows = room.hashes[:words], room.lengths[:words]
         return Words(*rows, plain, characters, alphabetic, stops.bit_count())
 
 
-def _scratch(
-    size: int,
-) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
-    """Room for the words of a text of `size` characters, and for its unknown shapes."""
-    return (
-        np.empty(size, np.uint64),
-        np.empty(size, np.int64),
-        np.empty(size, np.uint32),
-        np.empty(size, np.int64),
-    )
+class _Scratch(NamedTuple):
+    """Room for the words of a text and its unknown shapes, see `pipeline.cutting.cut`."""
+
+    hashes: NDArray[np.uint64]
+    lengths: NDArray[np.int64]
+    unknown: NDArray[np.uint32]
+    ends: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+
+
+def _scratch(size: int) -> _Scratch:
+    hashes, keys = np.empty((2, size), np.uint64)
+    lengths, ends = np.empty((2, size), np.int64)
+    return _Scratch(hashes, lengths, np.empty(size, np.uint32), ends, keys)

@@ -150,7 +150,7 @@ def _replace(words: list[str], replaced: dict[int, tuple[int, list[str]]]) -> It
 
 def _rules() -> dict[str, Any]:
     """Patterns, table and end marks of spaCy: two seconds to ask for, so they are kept on disk."""
-    path = cache_directory() / "words" / f"spacy-{_spacy_digest()}.json"
+    path = cache_directory() / "words" / f"spacy-{spacy_digest()}.json"
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -159,7 +159,7 @@ def _rules() -> dict[str, Any]:
     return kept
 
 
-def _spacy_digest() -> str:
+def spacy_digest() -> str:
     """Changes with what the rules are written in."""
     found = find_spec("spacy")
     assert found is not None

@@ -8,7 +8,9 @@ tokenizer what the table cannot do.
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -107,11 +109,11 @@ def table_of(
             f"the tokenizer's decoder ({', '.join(sorted(kinds)) or 'none'}) does not put "
             "fixed bytes one after another; use the text itself instead of the packed tokens"
         )
-    alphabet = _byte_level_alphabet() if byte_level else {}
     size = max((vocabulary | added).values()) + 1
     pieces = [b""] * size
-    for token, id_ in vocabulary.items():
-        pieces[id_] = _token_bytes(token, alphabet)
+    found = _byte_level_pieces(list(vocabulary)) if byte_level else map(_token_bytes, vocabulary)
+    for id_, piece in zip(vocabulary.values(), found, strict=True):
+        pieces[id_] = piece
     for token, id_ in added.items():
         pieces[id_] = token.encode()
     offsets = np.zeros(size + 1, np.int64)
@@ -182,12 +184,25 @@ def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
     return {decoder["type"], *inner}
 
 
-def _token_bytes(token: str, alphabet: dict[int, str]) -> bytes:
-    if alphabet:
-        try:
-            return token.translate(alphabet).encode("latin-1")
-        except UnicodeEncodeError:  # a character that stands for no byte
-            return token.encode()
+def _byte_level_pieces(tokens: list[str]) -> Iterator[bytes]:
+    """The bytes of byte-level tokens: a character of theirs stands for a byte."""
+    alphabet = _byte_level_alphabet()
+    try:  # all at once takes a tenth of the time
+        content = "".join(tokens).translate(alphabet).encode("latin-1")
+    except UnicodeEncodeError:  # in some token a character that stands for no byte
+        return (_byte_level_piece(token, alphabet) for token in tokens)
+    ends = list(accumulate(map(len, tokens)))
+    return map(content.__getitem__, map(slice, [0, *ends], ends))
+
+
+def _byte_level_piece(token: str, alphabet: dict[int, str]) -> bytes:
+    try:
+        return token.translate(alphabet).encode("latin-1")
+    except UnicodeEncodeError:
+        return token.encode()
+
+
+def _token_bytes(token: str) -> bytes:
     if match := _BYTE_TOKEN.fullmatch(token):
         return bytes([int(match[1], 16)])
     return token.replace("\u2581", " ").encode()

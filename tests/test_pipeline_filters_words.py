@@ -27,11 +27,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from pipeline.characters import codes
 from pipeline.documents import document
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
 from pipeline.language import LONGEST, LanguageFilter, identifier
 from pipeline.phrases import repeated_phrases, top_phrases
-from pipeline.shapes import hashes_of
+from pipeline.shape_store import ShapeStore
+from pipeline.shapes import Shapes, hashes_of
 from pipeline.word_table import WordTable
 from pipeline.words import MAX_CHUNK, EnglishWords
 from tests.benchmarks.bench_filters import rows
@@ -293,3 +295,43 @@ def test_state_of_the_automaton_depends_on_few_bytes() -> None:
 def test_language_filter(text: str, kept: bool) -> None:
     verdict = LanguageFilter().filter(document("d", text, "f", 0))
     assert verdict == (True if kept else (False, "language"))
+
+
+def _learn(shapes: Shapes, chunks: list[str]) -> None:
+    ends = np.cumsum([len(chunk) for chunk in chunks])
+    shapes.learn(codes("".join(chunks)), ends, hashes_of(chunks), len(chunks))
+
+
+def test_shapes_are_shared_between_processes(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "shapes.npz", Shapes(), Shapes()
+    texts = [f"({chr(0x4E00 + number)})-x" for number in range(3000)]
+    _learn(first, texts[:2500])
+    ShapeStore(path, first).keep()
+    other = ShapeStore(path, second)
+    other.recall()
+    assert second.number == 2500
+    assert not second.lacks(hashes_of(texts[:2500])).any()
+    _learn(second, texts[2500:])
+    other.keep()  # too few to be worth it
+    third = Shapes()
+    ShapeStore(path, third).recall()
+    assert third.number == 2500
+    kept, learned = third.known(), first.known()
+    assert kept.keys.tolist() == learned.keys.tolist()
+    assert kept.sizes.tolist() == learned.sizes.tolist()
+    assert kept.entries.tolist() == learned.entries.tolist()
+
+
+def test_what_two_processes_learn_at_a_time_is_all_kept(tmp_path: Path) -> None:
+    path, texts = tmp_path / "shapes.npz", [f"<{chr(0x4E00 + number)}>" for number in range(6000)]
+    tables = [Shapes(), Shapes()]
+    stores = [ShapeStore(path, shapes) for shapes in tables]
+    for store in stores:
+        store.recall()
+    for shapes, part in zip(tables, (texts[:3500], texts[2500:]), strict=True):
+        _learn(shapes, part)
+    for store in stores:
+        store.keep()
+    everything = Shapes()
+    ShapeStore(path, everything).recall()
+    assert everything.number == 6000

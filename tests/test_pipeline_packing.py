@@ -256,8 +256,8 @@ def test_every_shard_is_written_by_whichever_task(folder: Path) -> None:
         tasks = [PackTask("a", first, step) for first in range(step)]
         ranks = {"a": range(2)}
         pack = PackShards(
-            tasks, ranks, encode, layout, dedup / "duplicates", tokenizer / "tokenizer.json",
-            config.tokenizer, config.shards, made, made / "facts",
+            tasks, ranks, encode, layout, dedup / "duplicates", None,
+            tokenizer / "tokenizer.json", config.tokenizer, config.shards, made, made / "facts",
         )  # fmt: skip
         for rank in reversed(range(step)):
             list(pack.run(rank=rank))

@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from configs.build import ShardsConfig, SplitConfig, TokenizerConfig
+from pipeline import tokenizer_file
 from pipeline.bpe import document_ends
 from pipeline.dedup import DUPLICATES, SCHEMA
 from pipeline.encoder_check import ENCODER
@@ -59,10 +60,10 @@ def ours(folder: Path, tokenizer: Path, fresh: bool) -> dict[str, Any]:
         shards, duplicates = ShardsConfig(), folder / DUPLICATES
         layout = LayOutSources(ends, out, tokenizer, CONFIG, shards, out)
         pack = PackShards(
-            [PackTask("text", 0, 1)], ends, out, out, duplicates, tokenizer, CONFIG, shards,
-            out / "d", out,
+            [PackTask("text", 0, 1)], ends, out, out, duplicates, None, tokenizer, CONFIG,
+            shards, out / "d", out,
         )  # fmt: skip
-        for cached in (encoder_of, document_ends, round_trip_of):
+        for cached in (encoder_of, document_ends, round_trip_of, tokenizer_file._contents):
             cached.cache_clear()
         if not fresh:
             round_trip_of(tokenizer)

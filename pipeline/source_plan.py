@@ -1,0 +1,120 @@
+"""The stages that read sources: download, extract, filter, wired together for `pipeline.plan`."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline import (
+    docstrings,
+    documents,
+    download,
+    filters,
+    streams,
+    tables,
+    text_files,
+    warc,
+    wheel_text,
+)
+from pipeline.documents import ReadDocuments, WriteDocuments, task_file
+from pipeline.errors import BuildError
+from pipeline.filtered import Filtered
+from pipeline.sources import Download, ResolvedSource, canonical
+from pipeline.stages import MakeStage, Stage
+from pipeline.unique_ids import refuse_repeated_ids
+
+
+class SourcePlanner:
+    """Makes the stages.
+
+    Args:
+        sources: found and pinned.
+        stage: makes a stage.
+    """
+
+    def __init__(self, sources: dict[str, ResolvedSource], stage: MakeStage) -> None:
+        self.sources, self.stage = sources, stage
+
+    def downloads(self) -> dict[str, Stage]:
+        """Of the sources that are read from afar."""
+        wanted = {name: source.download for name, source in self.sources.items()}
+        return {name: self._download(name, what) for name, what in wanted.items() if what}
+
+    def extract(self) -> dict[str, Stage]:
+        """Of every source."""
+        return {name: self._extract(name) for name in self.sources}
+
+    def filtered(self, extract: dict[str, Stage]) -> Filtered:
+        """Of every source that is extracted."""
+        return Filtered({name: self._filter(name, stage) for name, stage in extract.items()})
+
+    def _download(self, name: str, wanted: Download) -> Stage:
+        return self.stage(
+            f"download-{name}",
+            [download],
+            {"pin": self.sources[name].pin},
+            kind=download.DownloadStage,
+            num_tasks=len(wanted.files),
+            steps=lambda d: [download.DownloadFile(wanted.files, wanted.check, d)],
+            recount=lambda d: {"bytes": sum(file.size for file in wanted.files)},
+            weights=lambda: [file.size / 1e6 for file in wanted.files],
+            files=tuple(wanted.files),
+            before_fetching=wanted.before,
+        )
+
+    def _extract(self, name: str) -> Stage:
+        source = self.sources[name]
+        return self.stage(
+            f"extract-{name}",
+            [docstrings, documents, streams, tables, text_files, warc, wheel_text],
+            {"source": canonical(source.spec), "pin": source.pin},
+            num_tasks=len(source.task_bytes),
+            steps=lambda d: [source.reader(d), WriteDocuments(d / "documents")],
+            recount=partial(_recount_extracted, name, len(source.task_bytes)),
+            weights=lambda: [size / 1e6 for size in source.task_bytes],
+        )
+
+    def _filter(self, name: str, extracted: Stage) -> Stage:
+        profile = self.sources[name].spec.profile
+        edits = filters.edits_of(self.sources[name].spec)
+        limits = filters.limits_of(self.sources[name].spec)
+        inputs, tasks = extracted.directory / "documents", extracted.num_tasks
+        return self.stage(
+            f"filter-{name}",
+            [documents, *filters.MODULES],
+            {"extract": extracted.key, "profile": profile, "edits": sorted(edits)},
+            num_tasks=tasks,
+            steps=lambda d: [
+                ReadDocuments(inputs),
+                filters.ApplyProfile(profile, edits, d / "dropped", d / "edited", limits),
+                WriteDocuments(d / "kept"),
+            ],
+            recount=lambda d: {f: _recount(d / f, tasks) for f in filters.FOLDERS},
+            weights=lambda: _weights(extracted),
+        )
+
+
+def _recount(folder: Path, num_tasks: int) -> dict[str, Any]:
+    """Documents and characters in the files of a folder, counted from their rows."""
+    columns = [
+        pl.read_parquet(task_file(folder, rank), columns=["characters"])["characters"]
+        for rank in range(num_tasks)
+    ]
+    tasks = [(len(column), int(column.sum())) for column in columns]
+    documents, characters = (sum(task[i] for task in tasks) for i in (0, 1))
+    return {"documents": documents, "characters": characters, "tasks": tasks}
+
+
+def _recount_extracted(name: str, num_tasks: int, directory: Path) -> dict[str, Any]:
+    folder = directory / "documents"
+    facts = _recount(folder, num_tasks)
+    if not facts["documents"]:
+        raise BuildError(f"source '{name}': its files hold no documents; check what it names")
+    paths = [task_file(folder, rank) for rank in range(num_tasks)]
+    refuse_repeated_ids(name, paths, facts["documents"])
+    return facts
+
+
+def _weights(stage: Stage) -> list[float]:
+    return [characters / 1e6 for _, characters in (stage.facts() or {})["tasks"]]
