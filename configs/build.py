@@ -30,6 +30,10 @@ class _Source(Section):
     profile: Profile = "none"
     edits: tuple[Edit, ...] | None = None
     """Rules that edit the text, in whatever order; None takes those of the profile, `[]` none."""
+    min_characters: Annotated[int, Field(ge=1)] | None = None
+    """Shorter documents are dropped as `short`, before all rules."""
+    max_characters: Annotated[int, Field(ge=1)] | None = None
+    """Longer documents are cut there, before all rules; counted as an edit."""
 
 
 class WheelFile(Section):
@@ -72,7 +76,18 @@ class DocstringsSource(_Source):
     """Folders by name, at any depth, that are not read: tests hold code, little prose."""
 
 
-class _Rows(_Source):
+class _Stored(_Source):
+    max_document_mb: Annotated[float, Field(gt=0)] = 16
+    """Megabytes of the largest document; of JSON lines, of the whole line. What is larger is
+    dropped as `too_large` and never held in memory."""
+
+    @property
+    def max_document_bytes(self) -> int:
+        """The same in bytes."""
+        return int(self.max_document_mb * 1_000_000)
+
+
+class _Rows(_Stored):
     text: str | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
     """Column or key of the text; of several, what is not empty is put together by `joiner`."""
     joiner: str = "\n\n"
@@ -90,7 +105,7 @@ class _Rows(_Source):
     """Only so many rows of every file are read, from its start."""
 
 
-class _Files(_Source):
+class _Files(_Stored):
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
     """Files or glob patterns, relative to the current directory, or addresses of remote storage
     as `s3://bucket/folder/*.parquet`; read in this order, the matches of one pattern sorted."""
@@ -101,7 +116,7 @@ class _Table(_Rows, _Files):
 
 
 class JsonlSource(_Table):
-    """JSON lines, plain or compressed (.gz, .zst)."""
+    """JSON lines, plain or compressed (.gz, .zst, .bz2)."""
 
     kind: Literal["jsonl"]
 
@@ -113,7 +128,7 @@ class ParquetSource(_Table):
 
 
 class TextSource(_Files):
-    """Plain UTF-8 text, also compressed (.gz, .zst): one document a file."""
+    """Plain UTF-8 text, also compressed (.gz, .zst, .bz2): one document a file."""
 
     kind: Literal["text"]
     separator: Annotated[str, Field(min_length=1)] | None = None
@@ -148,7 +163,7 @@ class HubSource(_Rows):
     """Patterns of paths in the repository, where `*` also stands for slashes; read in this
     order, the matches of one pattern sorted."""
     format: Literal["parquet", "jsonl"]
-    """What the files are; JSON lines may be compressed (.gz, .zst)."""
+    """What the files are; JSON lines may be compressed (.gz, .zst, .bz2)."""
     max_files: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many of the files."""
 

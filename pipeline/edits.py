@@ -71,6 +71,28 @@ def _is_real(
     return found not in replacements and (validator is None or validator(found))
 
 
+class CharacterLimits(BaseFilter):
+    """Drops what is shorter than the one number as `short`, cuts what is longer at the other.
+
+    Args:
+        least: characters of the shortest document that is kept.
+        most: characters after which a document is cut.
+    """
+
+    name = "max_characters"
+
+    def __init__(self, least: int | None, most: int | None) -> None:
+        super().__init__()
+        self.least, self.most = least or 0, most
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        """Whether to keep the document, or the reason not to."""
+        if len(doc.text) < self.least:
+            return False, "short"
+        doc.text = doc.text[: self.most]
+        return True
+
+
 def with_edits(rules: list[BaseFilter], edits: Iterable[Edit]) -> list[BaseFilter]:
     """The rules of a profile with the edits in their places.
 

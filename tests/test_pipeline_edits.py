@@ -17,7 +17,7 @@ from pipeline.build import Built, build
 from pipeline.documents import document, read_rows, task_file
 from pipeline.edits import C4Lines, PersonalData, with_edits
 from pipeline.errors import BuildError
-from pipeline.filters import ApplyProfile, Judgement, edits_of, judge, rules
+from pipeline.filters import ApplyProfile, Judgement, edits_of, judge, limits_of, rules
 from pipeline.funnel import check_balance, funnel, sums
 from shards.hashing import content_hash
 from shards.manifest import Dropped, Edited
@@ -116,6 +116,23 @@ def test_dropped_documents_are_kept_as_they_came(tmp_path: Path) -> None:
     assert dropped == [(LINES, "short")]
     edited = [(row["text"], row["reason"]) for row in read_rows(task_file(step.edited, 0))]
     assert edited == [(texts[1], "c4_lines"), (without_menu, "pii")]
+
+
+def test_limits_of_length_come_before_the_rules(tmp_path: Path) -> None:
+    values = {"kind": "jsonl", "licence": "CC0-1.0", "paths": ["x.jsonl"]}
+    assert limits_of(JsonlSource.model_validate(values)) is None
+    source = JsonlSource.model_validate(values | {"min_characters": 4, "max_characters": 6})
+    dropped, edited = tmp_path / "dropped", tmp_path / "edited"
+    step = ApplyProfile("none", (), dropped, edited, limits_of(source))
+    texts = ["abc", "abcd", "abcdef", "äöüßxyz"]
+    kept = list(step([document(str(i), text, "f", i) for i, text in enumerate(texts)]))
+    assert [doc.text for doc in kept] == ["abcd", "abcdef", "äöüßxy"]
+    assert [(row["text"], row["reason"]) for row in read_rows(task_file(dropped, 0))] == [
+        ("abc", "short")
+    ]
+    assert [(row["text"], row["reason"]) for row in read_rows(task_file(edited, 0))] == [
+        ("äöüßxyz", "max_characters")
+    ]
 
 
 def config_of(folder: Path) -> BuildConfig:

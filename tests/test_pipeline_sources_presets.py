@@ -72,6 +72,14 @@ REPOS = {
         )
         for n, folder in enumerate(("auto_math_text", "openstax", "stanford", "stories"), 10)
     },
+    "allenai/ai2_arc": {
+        f"{part}/{split}-00000-of-00001.parquet": parquet(
+            id=[f"{part}_{split}_{i}" for i in range(4)],
+            question=[f"Which {part} planet is number {i} of the {split} list?" for i in range(4)],
+            choices=[{"text": ["a", "b"], "label": ["A", "B"]}] * 4, answerKey=["A"] * 4,
+        )
+        for part in ("ARC-Easy", "ARC-Challenge") for split in ("train", "test")
+    },
 }  # fmt: skip
 
 
@@ -87,15 +95,29 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield running
 
 
-def test_the_mix_shard_anneal_builds(server: Hub, tmp_path: Path) -> None:
-    config = load(MIXES / "shard_anneal.yaml", BuildConfig, ["tokenizer.vocab_size=400"])
+def test_the_mix_of_shard_builds(server: Hub, tmp_path: Path) -> None:
+    config = load(MIXES / "shard_54m.yaml", BuildConfig, ["tokenizer.vocab_size=400"])
     built = build(config, tmp_path / "out")
     assert built is not None
     read = {name: facts.funnel[0].documents_in for name, facts in built.manifest.sources.items()}
     assert read == {
-        "openwebmath": 4, "fineweb_edu": 4, "numinamath": 4, "metamathqa": 4, "arxiv": 4,
-        "cosmopedia": 12,
+        "openwebmath": 4, "fineweb_edu": 8, "numinamath": 4, "metamathqa": 4, "arxiv": 4,
+        "cosmopedia": 12, "arc": 8,
     }  # fmt: skip
     assert {facts.pin["commit"] for facts in built.manifest.sources.values()} == {COMMIT}
     kept = pl.read_parquet(tmp_path / "out.work" / "extract-numinamath-*" / "documents/*.parquet")
     assert kept["text"][0] == proof("problem", 0) + "\n\n" + proof("solution", 0)
+    asked = pl.read_parquet(tmp_path / "out.work" / "extract-arc-*" / "documents/*.parquet")
+    assert asked["doc_id"][0] == "arc/ARC-Easy_train_0"
+    assert not any("test" in name for name in asked["doc_id"])
+
+
+def test_shipped_mixes_agree_with_each_other() -> None:
+    """The anneal without ARC is the mix of the recipe but for it; l20's has its limits."""
+    whole, anneal, l20 = (
+        load(MIXES / f"{name}.yaml", BuildConfig)
+        for name in ("shard_54m", "shard_anneal", "l20_edu")
+    )
+    assert set(whole.sources) == {*anneal.sources, "arc"}
+    source = l20.sources["fineweb_edu"]
+    assert (source.min_characters, source.max_characters) == (300, 50_000)

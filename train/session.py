@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,20 @@ from torch import Tensor, nn
 
 from configs.terminal import console
 from configs.train import TrainConfig
-from shards.ledger import Ledger, read_ledger
 from shards.plan import Plan
-from shards.plan_file import earlier_plans
 from shards.reader import Dataset, TokenStream
 from train.checkpoint import checkpoint_path, read_state, resume_point, sweep
 from train.data import RankReader
 from train.environment import write_environment
-from train.errors import TrainError
 from train.inheritance import Inheritance, Parent, find_inheritance
-from train.metrics import MetricsLog
 from train.model import Decoder
 from train.optimizer import build_optimizer
 from train.origin import origin_weights
 from train.owners import Shares, shares
 from train.pieces import give_masters
+from train.resume import check_state, cut_back, known_plans
 from train.run_data import announce_remote, run_datasets, run_plan, verify_shards
-from train.run_dir import note_restart, read_config
+from train.run_dir import read_config
 from train.segments import Segment, segment_at, segments
 from train.state import load_moments, read_moments, read_weights, restore_random_state
 from train.validation import open_streams
@@ -191,7 +187,7 @@ def _resume(session: Session, inherited: Inheritance | None, goes_on: bool) -> S
     if step:
         folder = checkpoint_path(session.run_dir, step)
         state = read_state(folder)
-        check_state(folder, state, known_plans(session))
+        check_state(folder, state, known_plans(session.run_dir, session.plan))
         same_ranks = state["world_size"] == session.world_size
         if inherited:
             inherited.give_rest(session.engine, session.rank, same_ranks)
@@ -201,7 +197,7 @@ def _resume(session: Session, inherited: Inheritance | None, goes_on: bool) -> S
             if same_ranks:
                 restore_random_state(folder, session.rank)
     if session.rank == 0 and not goes_on:
-        _cut_back(session, step, state.get("plan_id"))
+        cut_back(session, step, state.get("plan_id"))
     if session.rank == 0 and inherited:
         console.print(inherited.told(), highlight=False)
     torch.distributed.barrier()
@@ -219,73 +215,6 @@ def _agree_on_step(run_dir: Path, rank: int) -> int:
         sweep(run_dir, int(found[0]))
     torch.distributed.broadcast(found, src=0)
     return int(found.item())
-
-
-def known_plans(session: Session) -> list[str]:
-    """Ids of the plan and of those it grew from, the present one first."""
-    earlier = earlier_plans(session.run_dir / "plan.json")
-    return [session.plan.plan_id, *(old.plan_id for old in reversed(earlier))]
-
-
-def check_state(folder: Path, state: dict[str, Any], plan_ids: Sequence[str]) -> None:
-    """Refuse a checkpoint of another plan.
-
-    Args:
-        folder: the checkpoint.
-        state: its state.json.
-        plan_ids: of the run's plan and of those it grew from.
-
-    Raises:
-        TrainError: it is, and the way out.
-    """
-    if state["plan_id"] not in plan_ids:
-        raise TrainError(
-            f"{folder}: written under plan {state['plan_id']}, the run has {plan_ids[0]}; "
-            "put the old plan.json back or start a new run"
-        )
-
-
-def _cut_back(session: Session, step: int, trained_under: str | None) -> None:
-    """Drop the ledger and metrics of steps that the checkpoint does not hold, and note it.
-
-    Args:
-        session: rank 0.
-        step: steps that the checkpoint holds.
-        trained_under: the plan it was written under; the present one may have further phases.
-    """
-    run_dir, plan_id = session.run_dir, session.plan.plan_id
-    discarded = Ledger(run_dir).truncate(step)
-    MetricsLog(run_dir).truncate(step)
-    if step:
-        entries = sum(1 for _ in read_ledger(run_dir))
-        if entries != step:
-            raise TrainError(
-                f"{run_dir}: the checkpoint is of step {step} but the ledger has {entries} "
-                "entries before it; restore ledger.jsonl or start a new run"
-            )
-    if step or discarded:
-        line: dict[str, Any] = {"resumed_at": step, "discarded_steps": discarded}
-        line |= {"world_size": session.world_size, "plan_id": plan_id}
-        if trained_under not in (None, plan_id):
-            line["appended_to"] = trained_under
-            console.print(f"the plan has grown from {trained_under} to {plan_id}, at its end")
-            console.print(_new_rate(session, step))
-        note_restart(run_dir, line)
-        source = f"resuming from the checkpoint after step {step}" if step else "starting over"
-        console.print(source + (f", {discarded} steps are done again" if discarded else ""))
-
-
-def _new_rate(session: Session, step: int) -> str:
-    """How the learning rate goes on: a schedule spans all of the steps, appended ones too."""
-    config, plan = read_config(session.run_dir), session.plan
-    old = earlier_plans(session.run_dir / "plan.json")[-1]
-    before = plan.prefix(old.num_phases, old.num_sources)
-    then, now = segment_at(config, before, step - 1).span, session.segment.span
-    was, will = then.rate(step - 1), now.rate(min(step, plan.num_steps - 1))
-    return (
-        f"the schedule spans {now.num_steps} steps now, not {then.num_steps}: the learning rate "
-        f"goes from {was:.3g} to {will:.3g} of its peak"
-    )
 
 
 def close_session(session: Session) -> None:
