@@ -85,7 +85,8 @@ def _piece(x_PD: Tensor, targets_P: Tensor, head: Head) -> tuple[Tensor, Tensor]
     cross_entropy = F.cross_entropy(logits_PV, targets_P, ignore_index=IGNORED, reduction="sum")
     if not head.z_loss:
         return cross_entropy, cross_entropy
-    log_sum_P = logits_PV.logsumexp(-1)[targets_P != IGNORED]
+    # Filled, not selected: how many count is known to a GPU only, and asking it would wait for it.
+    log_sum_P = logits_PV.logsumexp(-1).masked_fill(targets_P == IGNORED, 0)
     return cross_entropy + head.z_loss * log_sum_P.square().sum(), cross_entropy
 
 
