@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
 UNREADABLE = frozenset(
     {
         "empty",
+        "too_large",
         "invalid_json",
         "invalid_unicode",
         "not_html",
@@ -43,7 +44,7 @@ UNREADABLE = frozenset(
     }
 )
 """Reasons that readers give; all others come from filter rules."""
-_BATCH_CHARACTERS = 8_000_000
+_BATCH_CHARACTERS, _BATCH_ROWS = 8_000_000, 50_000
 
 
 def task_file(folder: Path, rank: int) -> Path:
@@ -96,7 +97,7 @@ class DocumentFile:
         row |= {"content_hash": content_hash(doc.text), **origin}
         self._rows.append(row | {"reason": reason or doc.metadata["reason"]})
         self._characters += len(doc.text)
-        if self._characters > _BATCH_CHARACTERS:
+        if self._characters > _BATCH_CHARACTERS or len(self._rows) >= _BATCH_ROWS:
             self._flush()
 
     def _flush(self) -> None:

@@ -6,17 +6,19 @@ from where the storage's own tools take them (for S3: AWS_ACCESS_KEY_ID, AWS_END
 
 import glob
 import os
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import pyarrow as pa
+from datatrove.data import Document
 from datatrove.io import get_datafolder
 from fsspec.compression import compr
 from fsspec.core import url_to_fs
 from fsspec.utils import infer_compression
-from zstandard import ZstdDecompressor
 
 from pipeline.errors import BuildError
 from pipeline.task_report import report_share
@@ -25,6 +27,15 @@ from shards.address_check import refuse_secrets
 from shards.hashing import blake3_file
 
 _LINES_A_REPORT = 256
+_CHUNK = 1 << 20
+_SIGNATURES = {
+    b"\x1f\x8b\x08": ".gz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"BZh91AY&SY": ".bz2",
+}
+_CODECS = {".zst": "zstd", ".bz2": "bz2"}
+_DAMAGE = (EOFError, OSError, zlib.error, pa.ArrowException)
+"""What readers and decompressors raise where a file is not whole."""
 
 
 class InputFile(NamedTuple):
@@ -47,11 +58,24 @@ def find(pattern: str) -> list[str]:
     """
     refuse_secrets(pattern, BuildError)
     if not is_remote(pattern):
-        return sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+        found = sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+        return [_spelled(path) for path in found]
     with storage_explained(pattern):
         files, path = url_to_fs(pattern)
         found = files.glob(path) if glob.has_magic(path) else [path] * files.isfile(path)
         return sorted(files.unstrip_protocol(name) for name in found)
+
+
+def _spelled(path: str) -> str:
+    """The path, if it can be written down."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BuildError(
+            f"{os.fsencode(path)!r}: the file's name is not UTF-8, and ids and manifest could not "
+            "name it; rename the file"
+        ) from None
+    return path
 
 
 def is_remote(path: str) -> bool:
@@ -103,13 +127,52 @@ def open_tracked(path: str, stack: ExitStack) -> tuple[BinaryIO, Callable[[], No
     return _unpacked(path, packed, stack), lambda: report_share(packed.tell() / size)
 
 
-def tracked_lines(path: str, stack: ExitStack) -> Iterator[bytes]:
-    """The lines of a file that is all of a task's input, reported as the task's progress."""
+def tracked_lines(path: str, stack: ExitStack, most: int) -> Iterator[bytes | None]:
+    """`bounded_lines` of a file that is all of a task's input, reported as the task's progress."""
     stream, report = open_tracked(path, stack)
-    for number, line in enumerate(stream):
+    for number, line in enumerate(bounded_lines(stream, most)):
         yield line
         if number % _LINES_A_REPORT == 0:
             report()
+
+
+def bounded_lines(stream: BinaryIO, most: int) -> Iterator[bytes | None]:
+    """Lines of at most `most` bytes; None for a longer one, which is never held as a whole."""
+    while line := stream.readline(most + 1):
+        if len(line) <= most or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := stream.readline(_CHUNK)) and not rest.endswith(b"\n"):
+            pass
+        yield None
+
+
+def sound(name: str, documents: Iterable[Document]) -> Iterator[Document]:
+    """Pass on the documents of a file, and say where a damaged one breaks off.
+
+    Args:
+        name: of the file.
+        documents: as they are read.
+
+    Raises:
+        BuildError: the file is truncated, or not what its name says.
+    """
+    last, found = None, iter(documents)
+    while True:
+        try:
+            document = next(found, None)
+        except _DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk, not the file
+            place = "at its start" if last is None else f"behind row {last}"
+            raise BuildError(
+                f"{name}: damaged or truncated {place} ({error}); fetch or write it again, or take "
+                "it out of the source: what could be read before is not used"
+            ) from None
+        if document is None:
+            return
+        last = document.metadata["origin_row"]
+        yield document
 
 
 def _open(path: str, stack: ExitStack) -> BinaryIO:
@@ -118,10 +181,27 @@ def _open(path: str, stack: ExitStack) -> BinaryIO:
 
 
 def _unpacked(path: str, packed: BinaryIO, stack: ExitStack) -> BinaryIO:
-    if path.endswith(".zst"):  # fsspec stops after the first frame, without a word
-        frames = ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-        return cast(BinaryIO, BufferedReader(stack.enter_context(frames)))
+    codec = _CODECS.get(Path(path).suffix)
+    if codec is not None:
+        # Other readers stop, without a word, after a frame, where a file breaks off or at garbage.
+        stream = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), codec)
+        return cast(BinaryIO, BufferedReader(stack.enter_context(stream), _CHUNK))
     method = infer_compression(path)
-    if method is None:
-        return packed
-    return cast(BinaryIO, stack.enter_context(compr[method](packed, mode="rb")))
+    if method == "gzip":
+        return cast(BinaryIO, stack.enter_context(compr[method](packed, mode="rb")))
+    if method is not None:
+        raise BuildError(
+            f"{path}: {method} is not read; unpack it, or pack what it holds as .gz, .zst or .bz2"
+        )
+    _refuse_compressed(path, packed)
+    # What fsspec opens afar has no `readline` with a limit.
+    return cast(BinaryIO, BufferedReader(packed, _CHUNK)) if is_remote(path) else packed
+
+
+def _refuse_compressed(path: str, packed: BinaryIO) -> None:
+    """Raise BuildError where the content is compressed and the name does not say so."""
+    start = packed.read(max(map(len, _SIGNATURES)))
+    packed.seek(0)
+    for signature, suffix in _SIGNATURES.items():
+        if start.startswith(signature):
+            raise BuildError(f"{path}: compressed by its content, not by its name; add '{suffix}'")

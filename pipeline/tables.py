@@ -5,29 +5,35 @@ with the number it has in its file: rows without text, rows below a score and li
 JSON come out marked with a reason, and are counted in the funnel instead of vanishing.
 """
 
+import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import takewhile
 from typing import Any
 
+import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import get_datafolder
 from datatrove.pipeline.readers import JsonlReader, ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
+from numpy.typing import NDArray
 
 from configs.build import HubSource, JsonlSource, ParquetSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
-from pipeline.streams import InputFile, check_unchanged, open_stream, tracked_lines
+from pipeline.streams import InputFile, check_unchanged, open_stream, sound, tracked_lines
 from pipeline.task_report import tracked
 
 Rows = HubSource | JsonlSource | ParquetSource
 """Sources whose files hold one document a row."""
 _PART_BYTES = 64_000_000  # decides how many tasks there are, whatever the workers
 _MAX_PARTS = 10_000
+_BATCH_ROWS, _BATCH_BYTES = 1000, 32_000_000
 
 
 class _EveryRow(BaseDiskReader):
@@ -46,7 +52,8 @@ class _EveryRow(BaseDiskReader):
         self.path, self.file, self.part = file.path, file.name, file.part
         check_unchanged(file)
         self.data_folder = get_datafolder(os.path.dirname(self.path) or os.curdir)
-        yield from takewhile(self._is_wanted, self.read_file(os.path.basename(self.path)))
+        documents = sound(file.name, self.read_file(os.path.basename(self.path)))
+        yield from takewhile(self._is_wanted, documents)
 
     def _is_wanted(self, doc: Document) -> bool:
         return self.spec.max_rows is None or doc.metadata["origin_row"] < self.spec.max_rows
@@ -64,7 +71,10 @@ class _EveryRow(BaseDiskReader):
         for column, part in parts:
             if not isinstance(part, str) and part is not None:
                 kind = type(part).__name__
-                raise BuildError(f"{self.file}, row {row}: '{column}' is of type {kind}, not text")
+                raise BuildError(
+                    f"{self.file}, row {row}: '{column}' is of type {kind}, not text; set `text` "
+                    "of the source to a column of text, or mend the row"
+                )
         return self.spec.joiner.join(part for _, part in parts if part)
 
     def _reason(self, text: str, data: dict[str, Any], row: int) -> str | None:
@@ -75,7 +85,8 @@ class _EveryRow(BaseDiskReader):
             if not isinstance(score, int | float) and score is not None:
                 kind = type(score).__name__
                 raise BuildError(
-                    f"{self.file}, row {row}: '{column}' is of type {kind}, not a number"
+                    f"{self.file}, row {row}: '{column}' is of type {kind}, not a number; set "
+                    "`min_scores` of the source to columns of numbers, or mend the row"
                 )
             if score is None or not score >= least:
                 return f"low_{column}"
@@ -117,17 +128,19 @@ class ReadJsonl(_EveryRow, JsonlReader):
         """Yield one document a line."""
         # Bytes, because one broken character must cost one line, not the rest of the file.
         with ExitStack() as stack:
-            for row, line in enumerate(tracked_lines(self.path, stack)):
-                try:
-                    data = orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    data = None
-                if isinstance(data, dict):
-                    yield self.get_document_from_dict(data, filepath, row)
+            lines = tracked_lines(self.path, stack, self.spec.max_document_bytes)
+            for row, line in enumerate(lines):
+                data, spell = _parsed(line)
+                if not isinstance(data, dict):
+                    yield self._unread(line, row)
                 else:
-                    text = line.decode("utf-8", "replace").rstrip("\n")
-                    key = f"{self.spec.id_prefix}{self.file}#{row}"
-                    yield document(key, text, self.file, row, None, "invalid_json")
+                    yield spell(self.get_document_from_dict(data, filepath, row))
+
+    def _unread(self, line: bytes | None, row: int) -> Document:
+        reason = "too_large" if line is None else "invalid_json" if line.strip() else "empty"
+        text = (line or b"").decode("utf-8", "replace").rstrip("\n")
+        key = f"{self.spec.id_prefix}{self.file}#{row}"
+        return document(key, text, self.file, row, None, reason)
 
 
 class ReadParquet(_EveryRow, ParquetReader):
@@ -135,15 +148,110 @@ class ReadParquet(_EveryRow, ParquetReader):
 
     def read_file(self, filepath: str) -> DocumentsPipeline:
         """Yield one document a row."""
-        with self.data_folder.open(filepath, "rb") as file, pq.ParquetFile(file) as table:
+        with (
+            self.data_folder.open(filepath, "rb") as file,
+            pq.ParquetFile(file, page_checksum_verification=True) as table,
+        ):
             _check_columns(self.file, table.schema_arrow.names, self.spec)
             groups, row = row_groups(table.metadata, *self.part)
             rows = sum(table.metadata.row_group(group).num_rows for group in groups)
-            batches = table.iter_batches(self.batch_size, groups, _columns(self.spec))
+            size = batch_rows(table.metadata, groups)
+            batches = table.iter_batches(size, groups, _columns(self.spec))
             for batch in tracked(batches, rows, lambda batch: batch.num_rows):
-                for data in batch.to_pylist():
-                    yield self.get_document_from_dict(data, filepath, row)
+                for data, flaw in self._rows(batch):
+                    doc = self.get_document_from_dict(data, filepath, row)
+                    doc.metadata["reason"] = flaw or doc.metadata["reason"]
+                    yield doc
                     row += 1
+
+    def _rows(self, batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], str | None]]:
+        """The rows, and what is wrong with a row that cannot be used."""
+        batch, large = _without_large(batch, text_columns(self.spec), self.spec.max_document_bytes)
+        flaws = ["too_large" if flag else None for flag in large.tolist()]
+        try:
+            yield from zip(batch.to_pylist(), flaws, strict=True)
+        except UnicodeDecodeError:  # raised before the first row
+            for row, flaw in enumerate(flaws):
+                data, whole = _decoded(batch, row)
+                yield data, flaw or (None if whole else "invalid_unicode")
+
+
+def batch_rows(facts: pq.FileMetaData, groups: list[int]) -> int:
+    """Rows of these row groups that are about `_BATCH_BYTES` together."""
+    rows = sum(facts.row_group(group).num_rows for group in groups)
+    size = sum(facts.row_group(group).total_byte_size for group in groups)
+    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES * rows // max(1, size))))
+
+
+def _without_large(
+    batch: pa.RecordBatch, columns: Sequence[str], most: int
+) -> tuple[pa.RecordBatch, NDArray[np.bool_]]:
+    """The batch without texts of more than `most` bytes a row; which rows have such."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    texts = [name for name in columns if _is_text(batch[name].type)]
+    for name in texts:
+        sizes += pc.fill_null(pc.binary_length(batch[name]), 0).to_numpy(zero_copy_only=False)
+    large = sizes > most
+    if not large.any():
+        return batch, large
+    for name in texts:
+        cells = pc.if_else(pa.array(large), pa.scalar(None, batch[name].type), batch[name])
+        batch = batch.set_column(batch.schema.get_field_index(name), name, cells)
+    return batch, large
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _decoded(batch: pa.RecordBatch, row: int) -> tuple[dict[str, Any], bool]:
+    """A row whose texts may be no UTF-8, and whether they are."""
+    data, whole = {}, True
+    for name in batch.schema.names:
+        cell = batch[name][row]
+        try:
+            data[name] = cell.as_py()
+        except UnicodeDecodeError:
+            data[name], whole = cell.as_buffer().to_pybytes().decode("utf-8", "replace"), False
+    return data, whole
+
+
+def _parsed(line: bytes | None) -> tuple[Any, Callable[[Document], Document]]:
+    """What stands in a line, None where it is no JSON; and what its document must go through.
+
+    Python's own parser, which is slower, also reads lone surrogates, NaN, and a byte order mark at
+    the start of a file.
+    """
+    try:
+        return orjson.loads(line or b""), _as_it_is
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(line or b""), _spelled
+    except (ValueError, RecursionError):
+        return None, _as_it_is
+
+
+def _as_it_is(doc: Document) -> Document:
+    return doc
+
+
+def _spelled(doc: Document) -> Document:
+    """The document; one that cannot be written down gets a reason."""
+    origin = doc.metadata
+    for text in (doc.text, doc.id, origin["url"] or ""):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            origin["reason"] = "invalid_unicode"
+    if origin["reason"] == "invalid_unicode":
+        doc.text, doc.id = (_replaced(text) for text in (doc.text, doc.id))
+        origin["url"] = origin["url"] and _replaced(origin["url"])
+    return doc
+
+
+def _replaced(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def row_groups(facts: pq.FileMetaData, part: int, parts: int) -> tuple[list[int], int]:

@@ -6,6 +6,7 @@ its own, which outlives a killed build, and lets trafilatura drop paragraphs tha
 had, so that the text depends on which process reads what; here it does neither.
 """
 
+import io
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,10 +22,11 @@ from datatrove.pipeline.readers.warc import process_record
 from configs.build import WarcSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
-from pipeline.streams import InputFile, check_unchanged, open_tracked
+from pipeline.streams import InputFile, check_unchanged, open_tracked, sound
 
 _ARCHIVED = ("response", "conversion")
 """Records that hold a page, or (in WET files) its text."""
+_CHUNK = 1 << 20
 
 
 class _TooLongError(BaseException):
@@ -45,21 +47,34 @@ class ReadWarc(PipelineStep):
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
         """Yield the documents of archive `rank`."""
-        records = import_module("warcio.archiveiterator").ArchiveIterator
-        extract, file = extractor(self.spec), self.files[rank]
+        file = self.files[rank]
         check_unchanged(file)
+        yield from sound(file.name, self._pages(file))
+
+    def _pages(self, file: InputFile) -> Iterator[Document]:
+        records = import_module("warcio.archiveiterator").ArchiveIterator
+        broken = import_module("warcio.exceptions").ArchiveLoadFailed
+        extract = extractor(self.spec)
         with ExitStack() as stack:
             stream, report = open_tracked(file.path, stack)
-            for row, record in enumerate(records(stream)):
-                report()
-                if record.rec_type in _ARCHIVED:
-                    yield self._page(record, row, file, extract)
+            try:
+                for row, record in enumerate(records(stream)):
+                    report()
+                    if record.rec_type in _ARCHIVED:
+                        yield self._page(record, row, file, extract)
+                    _refuse_cut(record)
+            except broken as error:
+                raise EOFError(str(error)) from error
 
     def _page(
         self, record: Any, row: int, file: InputFile, extract: Callable[[str], str | None]
     ) -> Document:
-        found = process_record(record)  # reads the record's content
         key = f"{self.spec.id_prefix}{record.rec_headers['WARC-Record-ID']}"
+        content = _bounded(record.content_stream(), self.spec.max_document_bytes)
+        if content is None:
+            return document(key, "", file.name, row, _address(record), "too_large")
+        record.content_stream = lambda: io.BytesIO(content)
+        found = process_record(record)  # reads the record's content
         if not found:
             return document(key, "", file.name, row, _address(record), "not_html")
         text, reason = found["text"], None
@@ -67,6 +82,24 @@ class ReadWarc(PipelineStep):
             text, reason = _extracted(found["text"], extract, self.spec.timeout_s)
         sound = text.encode("utf-8", "replace").decode("utf-8")
         return document(key, sound, file.name, row, found["url"], reason or _flaw(text, sound))
+
+
+def _bounded(stream: Any, most: int) -> bytes | None:
+    """All that a stream holds; None where it is more than `most` bytes."""
+    content = bytearray()
+    while part := stream.read(_CHUNK):
+        content += part
+        if len(content) > most:
+            return None
+    return bytes(content)
+
+
+def _refuse_cut(record: Any) -> None:
+    """Raise EOFError where the file ends in the middle of a record, which warcio does not mind."""
+    while record.raw_stream.read(_CHUNK):
+        pass
+    if getattr(record.raw_stream, "limit", 0) > 0:
+        raise EOFError("it ends within a record")
 
 
 def _address(record: Any) -> str | None:

@@ -57,7 +57,7 @@ def test_a_tokenizer_is_trained_on_a_share_chosen_by_content(tmp_path: Path) -> 
 
     def taken(name: str, most: int) -> tuple[set[str], Sample]:
         inputs = [("s", tmp_path / f"{name}.parquet")]
-        sample = Sample(inputs, tmp_path / "duplicates", None, SplitConfig(val_fraction=0), most)
+        sample = Sample(inputs, tmp_path / "duplicates", [], SplitConfig(val_fraction=0), most)
         return {text for batch in sample.texts() for text in batch}, sample
 
     everything, sample = taken("a", 10**9)
