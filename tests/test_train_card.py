@@ -1,16 +1,20 @@
 """The card says what the files say, leaves out what they do not, and notices every change."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from configs.pages import sort_script
 from tests.tiny_run import make_run
 from train.card import write_card
 from train.card_check import check_card, marks
 from train.card_content import line, table
+from train.card_cost import Stated, cost_rows, state
 from train.curves import Series, chart, moving_average, ticks
 from train.errors import TrainError
 from train.facts import Evidence, MissingValueError
@@ -108,8 +112,12 @@ def test_readme_has_the_hubs_metadata_and_the_numbers(run_dir: Path) -> None:
 
 def test_page_is_self_contained_and_escaped(run_dir: Path) -> None:
     page = (run_dir / "card" / "card.html").read_text()
-    assert "<script" not in page
-    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    script = sort_script()
+    assert page.count("<script") == 1
+    assert f"<script>{script.source}</script>" in page
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src '{script.digest}'" in page
+    rest = page.replace("http://www.w3.org/2000/svg", "").replace("<meta http-equiv=", "")
+    assert "http" not in rest
     assert "Return &lt;the&gt;" in page
     assert "prefers-color-scheme: dark" in page
     fact, *_ = marks("card.html", page)
@@ -176,6 +184,108 @@ def test_words_may_be_edited_and_are_remarked_upon(run_dir: Path) -> None:
     wrong, remarks = check_card(run_dir)
     assert not wrong
     assert len(remarks) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "old", "new", "said"),
+    [
+        ("README.md", "## Limits", "## Limits\n\nIt scores 93.5 on MMLU.", "no receipt for 93.5"),
+        ("README.md", "Pretrained on text alone", "Pretrained on 7 texts", "no receipt for 7"),
+        ("card.html", "<footer>", "<p>Trained for 12 hours.</p><footer>", "no receipt for 12"),
+        ("card.html", '<text x="', '<text x="5', "a curve is not what"),
+        ("curve-1.svg", '<text x="', '<text x="5', "a curve is not what"),
+    ],
+)
+def test_what_has_no_receipt_is_wrong(
+    run_dir: Path, page: str, old: str, new: str, said: str
+) -> None:
+    path = run_dir / "card" / page
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    wrong, _ = check_card(run_dir)
+    assert len(wrong) == 1
+    assert said in wrong[0]
+    assert page in wrong[0]
+
+
+def test_a_value_that_sorts_otherwise_is_wrong(run_dir: Path) -> None:
+    path = run_dir / "card" / "card.html"
+    path.write_text(path.read_text().replace('value="0.55"', 'value="0.95"', 1))
+    assert "55.0 % is sorted as 0.95" in check_card(run_dir)[0][0]
+
+
+def test_the_hub_reads_the_metadata(run_dir: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    evil = "a: [b|] # <i>\n---"
+    (run_dir / "config.yaml").write_text(yaml.safe_dump({"name": evil}))
+    origin = {"model": "someone/something", "revision": "f" * 40}
+    (run_dir / "origin.json").write_text(json.dumps(origin))
+    state(run_dir, Stated(license="apache-2.0", energy_kwh=1.5))
+    state(run_dir, Stated(gpu_hour_price=2.0))
+    write_card(run_dir)
+    card: Any = ModelCard((run_dir / "card" / "README.md").read_text())
+    assert card.data.license == "apache-2.0"
+    assert card.data.base_model == "someone/something"
+    assert card.data.metrics == ["acc"]
+    assert card.data.model_name == evil
+    (result,) = card.data.eval_results
+    assert (result.task_type, result.dataset_type) == ("text-generation", "copa")
+    assert (result.metric_type, result.metric_value) == ("acc", 0.55)
+    assert "trained on from someone/something at" in re.sub("<!--.*?-->", "", card.text)
+    assert check_card(run_dir) == ([], [])
+
+
+def shown_costs(run_dir: Path) -> dict[str, str]:
+    return {name: fact.shown for name, fact in cost_rows(Evidence({"run": run_dir})) if fact}
+
+
+def test_hours_and_cost_are_reckoned_from_the_starts(tmp_path: Path) -> None:
+    lines = [{"step": step, "step_s": 900.0} for step in range(4)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    starts = [{"first_step": 0, "world_size": 2}, {"first_step": 3, "world_size": 8}]
+    facts = {"starts": starts, "device_type": "cuda", "device": "NVIDIA H100 80GB HBM3"}
+    (tmp_path / "environment.json").write_text(json.dumps(facts))
+    (tmp_path / "config.yaml").write_text("launch: {gpu_hour_price: {H100: 3.0, L20: 1.0}}")
+    expected = {"hours in steps": "1", "GPU hours in steps": "3.5"}
+    # three quarters of an hour on 2 ranks, one on 8
+    assert shown_costs(tmp_path) == expected | {"cost at the stated price": "10.50"}
+    state(tmp_path, Stated(gpu_hour_price=2.0))
+    assert shown_costs(tmp_path) == expected | {"cost at the stated price": "7.00"}
+    (tmp_path / "environment.json").write_text(json.dumps(facts | {"starts": starts[1:]}))
+    assert shown_costs(tmp_path) == {"hours in steps": "1"}, "who knows the ranks before?"
+
+
+COMPARISON = {
+    "lm_eval": "0.4.13",
+    "tasks": {"copa": {"value": 0.55, "stderr": 0.05}},
+    "average": None,
+    "baselines": [
+        {
+            "name": "gpt2",
+            "parameters": 124_439_808,
+            "tasks": {
+                "copa": {
+                    "value": 0.5,
+                    "stderr": 0.05,
+                    "difference": {"value": 0.05, "stderr": 0.02, "items": 100, "p": 0.01},
+                }
+            },
+            "average": None,
+            "wins": 1,
+        }
+    ],
+}
+
+
+def test_baselines_stand_beside_the_model(run_dir: Path) -> None:
+    model = json.loads((run_dir / "eval" / "heldout.json").read_bytes())["model"]
+    (run_dir / "eval" / "comparison.json").write_text(json.dumps(COMPARISON | {"model": model}))
+    write_card(run_dir)
+    text = re.sub("<!--.*?-->", "", (run_dir / "card" / "README.md").read_text())
+    assert "| gpt2 | 124M | 50.0 % ± 5.0 % | 1 of 1 |" in text
+    assert "| gpt2 | +5.0 % ± 2.0 % |" in text
+    assert check_card(run_dir) == ([], [])
 
 
 def test_without_results_there_are_no_claims(finished: Path, tmp_path: Path) -> None:

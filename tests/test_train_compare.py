@@ -1,11 +1,15 @@
 """Runs side by side: only what differs is listed, nothing is made up where a file is missing."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from train.compare import compare_runs, leaves, run_names
+from tests import tiny_run
+from train.compare import compare_runs, run_names
+from train.compare_data import leaves
 from train.errors import TrainError
 
 
@@ -64,3 +68,40 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_leaves_name_settings() -> None:
     config = {"a": {"b": 1, "dataset": "/x"}, "c/d": [1, 2]}
     assert list(leaves(config)) == ["/a/b", "/c~1d"]
+
+
+def test_arms_by_seeds_and_what_they_read(tmp_path: Path) -> None:
+    arms = {"a": 0.001, "b": 0.002}
+    runs = []
+    for name, lr in arms.items():
+        for seed in (0, 1):
+            run = make_run(tmp_path / f"{name}-seed{seed}", lr, [3.0, 2.0 + lr * 100 + seed])
+            text = (run / "config.yaml").read_text()
+            text = text.replace(f"dataset: /{run.name}", f"seed: {seed}")
+            (run / "config.yaml").write_text(text)
+            runs.append(run)
+    compare_runs(runs, tmp_path / "out")
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    words = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", page))
+    assert re.search(r"seed 0 +seeds 1, 0 +less a, paired", words), words
+    # means of both steps; b is 0.05 higher at either seed
+    assert re.search(r" a +2\.5500 +3\.0500 +– +b +2\.6000 +3\.1000 +0\.0500 ± 0\.0000", words)
+
+
+def test_datasets_are_compared_too(tmp_path: Path) -> None:
+    run = tiny_run.make_run(tmp_path / "one", num_steps=2)
+    other = tmp_path / "two"
+    shutil.copytree(tmp_path / "one", other)
+    for folder, value in ((tmp_path / "one", 1), (other, 2)):
+        manifest = json.loads((folder / "dataset" / "manifest.json").read_bytes())
+        changed = manifest | {"config": {"dedup": {"n": value}}, "dataset_id": f"{value}" * 32}
+        (folder / "dataset" / "manifest.json").write_text(json.dumps(changed))
+        plan = folder / "run" / "plan.json"
+        plan.write_text(plan.read_text().replace(str(tmp_path / "one"), str(folder)))
+        (folder / "run" / "config.yaml").write_text("name: tiny\n")
+    compare_runs([run, other / "run"], tmp_path / "out")
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "dedup.n" in page
+    facts = json.loads((tmp_path / "out" / "comparison.json").read_bytes())["facts"]
+    key = "account/2/docs/unique_tokens"
+    assert [f["value"] for f in facts if f["receipt"]["key"] == key] == [512, 512]

@@ -18,8 +18,8 @@ from shards.atomic import write_json_atomic, write_text_atomic
 from shards.plan_file import load_plan
 from shards.reader import Dataset
 from shards.remote import is_remote
-from train import card_audit, card_data, card_results
-from train.card_content import Card, Figure, Line, line
+from train import card_audit, card_cost, card_data, card_recipe, card_results
+from train.card_content import Card, Figure, Line, Metadata, line
 from train.card_markdown import render_markdown
 from train.card_page import render_page
 from train.curves import STANDALONE_STYLE
@@ -43,6 +43,11 @@ class Rendered:
     files: dict[str, str]
     facts: dict[str, Fact]
 
+    @property
+    def shown(self) -> set[str]:
+        """Ids of the facts that some page shows."""
+        return {fact for page in PAGES for fact in shown_ids(self, page)}
+
 
 def write_card(run_dir: Path, audit: Path | None = None) -> Path:
     """Write RUN/card from whatever result files are there; returns the folder.
@@ -58,7 +63,7 @@ def write_card(run_dir: Path, audit: Path | None = None) -> Path:
     folder = run_dir / "card"
     for name, text in rendered.files.items():
         write_text_atomic(folder / name, text)
-    shown = {name: _ids(rendered, name) for name in PAGES}
+    shown = {name: shown_ids(rendered, name) for name in PAGES}
     used = {fact for ids in shown.values() for fact in ids}
     receipts = {
         "format": _RECEIPT_FORMAT,
@@ -138,12 +143,12 @@ def build_card(evidence: Evidence, fallback_name: str) -> Card:
     in_part = any(score.partial for score in scores)
     sections = [
         card_data.data_section(evidence),
-        card_results.training_section(evidence),
+        card_recipe.training_section(evidence),
         card_results.held_out_section(evidence),
         card_results.benchmark_section(evidence),
         card_audit.audit_section(evidence),
         card_results.sample_section(evidence),
-        card_results.model_section(evidence),
+        card_recipe.model_section(evidence),
         card_data.funnel_section(evidence),
         card_results.reproduce_section(evidence),
         card_data.limits(evidence, in_part),
@@ -156,13 +161,25 @@ def build_card(evidence: Evidence, fallback_name: str) -> Card:
         sections=tuple(found for found in sections if found is not None),
         scores=scores,
         footer=_FOOTER,
+        metadata=_metadata(evidence),
+    )
+
+
+def _metadata(evidence: Evidence) -> Metadata:
+    on_hub = evidence.raw("run/origin.json", "/revision") is not None
+    return Metadata(
+        license=evidence.fact(card_cost.STATED, "/license"),
+        datasets=card_data.hub_repositories(evidence),
+        base_model=evidence.fact("run/origin.json", "/model") if on_hub else None,
     )
 
 
 def _summary(evidence: Evidence) -> Line:
-    size = line("A language model of ", card_results.parameters(evidence), " parameters")
+    size = line("A language model of ", card_recipe.parameters(evidence), " parameters")
+    origin = card_recipe.origin_line(evidence)
+    began = (", trained on from ", *origin, " with ") if origin else (", trained from scratch on ",)
     read = line(
-        ", trained from scratch on ",
+        *began,
         card_data.total(evidence, "tokens"),
         " tokens (",
         card_data.total(evidence, "unique_tokens"),
@@ -178,7 +195,8 @@ def _summary(evidence: Evidence) -> Line:
     return (*(size or ("A language model",)), *(read or ()), f" from {names}.")
 
 
-def _ids(rendered: Rendered, page: str) -> list[str]:
+def shown_ids(rendered: Rendered, page: str) -> list[str]:
+    """Ids of the facts that a page shows, in order."""
     from train.card_check import marks
 
     return [mark.fact for mark in marks(page, rendered.files[page])]

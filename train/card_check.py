@@ -1,8 +1,10 @@
 """Read a card's receipts again: which of its statements are (still) true?
 
-Two things are checked. Every receipt must give the value that the card was written with, and
-every mark in README.md and card.html must stand behind exactly that value: a number changed by
-hand, or a mark taken away, is reported with the place where the true number is.
+Every receipt must give the value that the card was written with, and every mark in README.md and
+card.html must stand behind exactly that value: a number changed by hand, or a mark taken away, is
+reported with the place where the true number is. Where the receipts hold, the pages are laid beside
+what would be written now (`train.card_edits`): words may be edited, but a number that no receipt
+stands behind, and a curve that was not drawn from the metrics, are wrong.
 """
 
 import json
@@ -13,6 +15,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from configs.pages import clean
+from train.card_markdown import plain, yaml_string
 from train.errors import TrainError
 from train.facts import STYLES, Evidence, MissingValueError, receipt_words
 
@@ -28,6 +32,8 @@ class Mark:
     written: str
     """README: the line up to the mark; HTML: the element's text."""
     line: int
+    sorted_by: str | None = None
+    """HTML: the element's value."""
 
 
 def check_card(run_dir: Path) -> tuple[list[str], list[str]]:
@@ -40,6 +46,7 @@ def check_card(run_dir: Path) -> tuple[list[str], list[str]]:
         TrainError: there is no card.
     """
     from train.card import find_roots, render
+    from train.card_edits import check_edits
 
     folder = run_dir / "card"
     if not (folder / "receipts.json").is_file():
@@ -49,10 +56,13 @@ def check_card(run_dir: Path) -> tuple[list[str], list[str]]:
     evidence = Evidence(find_roots(run_dir, audit))
     facts: dict[str, dict[str, Any]] = receipts["facts"]
     wrong = [p for i, entry in facts.items() for p in _check_receipt(i, entry, evidence)]
+    still_true = not wrong
     for page, ids in receipts["pages"].items():
         wrong += _check_page(folder / page, ids, facts)
-    remarks = [] if wrong else _remarks(folder, render(run_dir, audit).files)
-    return wrong, remarks
+    if still_true:
+        edits, remarks = check_edits(folder, render(run_dir, audit), facts, wrong)
+        return wrong + edits, [] if wrong + edits else remarks
+    return wrong, []
 
 
 def _check_receipt(fact: str, entry: dict[str, Any], evidence: Evidence) -> Iterator[str]:
@@ -78,6 +88,8 @@ def _check_page(path: Path, ids: list[str], facts: dict[str, dict[str, Any]]) ->
         entry = facts.get(mark.fact)
         if entry is None:
             yield f"{path}:{mark.line}: mark {mark.fact} has no receipt"
+        elif mark.sorted_by not in (None, str(entry["value"]), entry["shown"]):
+            yield f"{path}:{mark.line}: {entry['shown']} is sorted as {mark.sorted_by}"
         elif not _stands_behind(mark, entry["shown"], path.suffix):
             said = mark.written[-len(entry["shown"]) - 12 :].strip()
             where = receipt_words(entry["receipt"])
@@ -88,8 +100,10 @@ def _check_page(path: Path, ids: list[str], facts: dict[str, dict[str, Any]]) ->
 
 def _stands_behind(mark: Mark, shown: str, suffix: str) -> bool:
     if suffix == ".html":
-        return mark.written == shown
-    escaped = shown.replace("|", "\\|")
+        return mark.written == clean(shown)
+    if mark.written.rstrip().endswith(yaml_string(shown)):  # of the metadata
+        return True
+    escaped = plain(shown)
     before = mark.written[: -len(escaped)]
     return mark.written.endswith(escaped) and not _BEFORE.search(before)
 
@@ -114,14 +128,15 @@ class _DataElements(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[Mark] = []
-        self._open: tuple[str, int] | None = None
+        self._open: tuple[str, int, str | None] | None = None
         self._text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Begin to collect at a fact."""
-        identity = dict(attrs).get("id")
+        values = dict(attrs)
+        identity = values.get("id")
         if tag == "data" and identity:
-            self._open, self._text = (identity, self.getpos()[0]), ""
+            self._open, self._text = (identity, self.getpos()[0], values.get("value")), ""
 
     def handle_data(self, data: str) -> None:
         """Collect."""
@@ -130,17 +145,6 @@ class _DataElements(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         """End of a fact."""
         if tag == "data" and self._open:
-            self.found.append(Mark(self._open[0], self._text, self._open[1]))
+            identity, line, sorted_by = self._open
+            self.found.append(Mark(identity, self._text, line, sorted_by))
             self._open = None
-
-
-def _remarks(folder: Path, files: dict[str, str]) -> list[str]:
-    remarks = []
-    for name, text in files.items():
-        path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            remarks.append(
-                f"{path}: its facts hold, but it is not what `tally card` would write now: words "
-                "were edited, or result files were added since"
-            )
-    return remarks

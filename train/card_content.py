@@ -93,6 +93,17 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Metadata:
+    """What the hub wants to know beside the scores."""
+
+    license: Fact | None = None
+    datasets: tuple[Fact, ...] = ()
+    """Repositories of the hub that were read."""
+    base_model: Fact | None = None
+    """The repository whose weights the run began with."""
+
+
+@dataclass(frozen=True)
 class Card:
     """The whole card."""
 
@@ -104,6 +115,7 @@ class Card:
     sections: tuple[Section, ...]
     scores: tuple[Score, ...]
     footer: str
+    metadata: Metadata = Metadata()
 
 
 def line(*pieces: Piece | None) -> Line | None:

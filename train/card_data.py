@@ -89,7 +89,7 @@ def _source_row(evidence: Evidence, source: SourceNames) -> tuple[Line, ...]:
         cell(evidence.fact(source.manifest, f"{at}/splits/train/tokens", "short")),
         cell(account(evidence, source.name, "tokens", "short")),
         cell(account(evidence, source.name, "unique_tokens", "short")),
-        cell(account(evidence, source.name, "epochs", "float2")),
+        cell(account(evidence, source.name, "epochs", "significant")),
         cell(evidence.fact(source.manifest, f"{at}/splits/val/tokens", "short")),
         cell(evidence.fact(source.manifest, f"{at}/licence")),
     )
@@ -136,6 +136,16 @@ def _pinned_parts(
             version = evidence.fact(file, f"{at}{pointer(name)}/version")
             pieces += [f"{name.partition('==')[0]} ", version, ", "]
     return pieces or [evidence.fact(file, f"size{at}", "count"), f" {key.replace('_', ' ')}", ", "]
+
+
+def hub_repositories(evidence: Evidence) -> tuple[Fact, ...]:
+    """Repositories of the hub that sources were read from, each once."""
+    found: dict[str, Fact] = {}
+    for source in sources(evidence):
+        fact = evidence.fact(source.manifest, pointer("sources", source.stored, "pin", "repo"))
+        if fact is not None:
+            found.setdefault(fact.shown, fact)
+    return tuple(found.values())
 
 
 def funnel_section(evidence: Evidence) -> Section | None:

@@ -5,9 +5,11 @@ reader shows and `tally card --verify` reads.
 """
 
 from collections.abc import Iterator
+from html import escape
 
 import yaml
 
+from configs.pages import clean
 from train.card_content import (
     Block,
     Bullets,
@@ -15,6 +17,7 @@ from train.card_content import (
     Code,
     Figure,
     Line,
+    Metadata,
     Paragraph,
     Sample,
     Score,
@@ -31,7 +34,7 @@ def render_markdown(card: Card, figure_files: dict[str, str]) -> str:
         card: what to say.
         figure_files: name of the image file of every figure, by its SVG source.
     """
-    parts = [_metadata(card), f"# {card.title}", text(card.summary)]
+    parts = [_metadata(card), f"# {plain(card.title)}", text(card.summary)]
     parts.append("\n".join(f"- {tile.label}: **{text(tile.line)}**" for tile in card.tiles))
     for section in card.sections:
         parts += _section(section, figure_files)
@@ -40,15 +43,17 @@ def render_markdown(card: Card, figure_files: dict[str, str]) -> str:
 
 def text(line: Line) -> str:
     """A line with its marks."""
-    return "".join(_fact(piece) if isinstance(piece, Fact) else _plain(piece) for piece in line)
+    return "".join(_fact(piece) if isinstance(piece, Fact) else plain(piece) for piece in line)
 
 
 def _fact(fact: Fact) -> str:
-    return f"{_plain(fact.shown)}<!--{fact.id}-->"
+    return f"{plain(fact.shown)}<!--{fact.id}-->"
 
 
-def _plain(words: str) -> str:
-    return words.replace("|", "\\|")
+def plain(words: str) -> str:
+    """Words that neither end a table's cell nor begin HTML."""
+    safe = escape(clean(words), quote=False)
+    return safe.replace("|", "\\|").replace("\n", " ")
 
 
 def _section(section: Section, figure_files: dict[str, str]) -> Iterator[str]:
@@ -69,14 +74,19 @@ def _block(block: Block, figure_files: dict[str, str]) -> str:
             words = text(block.caption)
             return f"![curve]({figure_files[block.wide]})\n\n{words}"
         case Sample(prompt, continuation, source):
-            quoted = f"**{prompt.strip()}** …{continuation}".replace("\n", "\n> ")
-            return f"*{source}*\n\n> {quoted}"
+            return f"*{plain(source)}*\n\n{_indented(f'{prompt} ⟶ {continuation}')}"
         case Code(commands):
             return f"```\n{commands}\n```"
 
 
+def _indented(words: str) -> str:
+    """Text as it is: what a model writes may look like anything."""
+    lines = clean(words).strip("\n").splitlines() or [""]
+    return "\n".join(f"    {line}" for line in lines)
+
+
 def _table(headers: tuple[str, ...], rows: tuple[tuple[Line, ...], ...]) -> str:
-    lines = [" | ".join(headers), " | ".join(["---"] + ["---:"] * (len(headers) - 1))]
+    lines = [" | ".join(map(plain, headers)), " | ".join(["---"] + ["---:"] * (len(headers) - 1))]
     lines += [" | ".join(text(item) for item in row) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 
@@ -86,20 +96,35 @@ def _metadata(card: Card) -> str:
     head = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "license": "other",
-        "license_name": "see-the-licences-of-the-sources",
         "metrics": sorted({score.metric for score in card.scores}) or None,
         "tags": ["tallylm"],
     }
     body = yaml.safe_dump({k: v for k, v in head.items() if v}, sort_keys=False).rstrip()
-    return "\n".join(["---", body, *_model_index(card), "---"])
+    return "\n".join(["---", body, *_rights(card.metadata), *_model_index(card), "---"])
+
+
+def _rights(metadata: Metadata) -> Iterator[str]:
+    if metadata.license is not None:
+        yield f"license: {_marked(metadata.license)}"
+    else:
+        yield "license: other"
+        yield "license_name: see-the-licences-of-the-sources"
+    if metadata.datasets:
+        yield "datasets:"
+        yield from (f"- {_marked(dataset)}" for dataset in metadata.datasets)
+    if metadata.base_model is not None:
+        yield f"base_model: {_marked(metadata.base_model)}"
+
+
+def _marked(fact: Fact) -> str:
+    return f"{yaml_string(fact.shown)} # {fact.id}"
 
 
 def _model_index(card: Card) -> Iterator[str]:
     if not card.scores:
         return
     yield "model-index:"
-    yield f"- name: {card.title}"
+    yield f"- name: {yaml_string(card.title)}"
     yield "  results:"
     for score in card.scores:
         yield from _result(score)
@@ -108,12 +133,14 @@ def _model_index(card: Card) -> Iterator[str]:
 def _result(score: Score) -> Iterator[str]:
     name = f"{score.task}, first items only" if score.partial else score.task
     yield "  - task: {type: text-generation}"
-    yield f"    dataset: {{name: {yaml_string(name)}, type: {score.task}, split: {score.split}}}"
+    where = {"name": name, "type": score.task, "split": score.split}
+    pairs = ", ".join(f"{key}: {yaml_string(value)}" for key, value in where.items())
+    yield f"    dataset: {{{pairs}}}"
     yield "    metrics:"
-    yield f"    - type: {score.metric}"
+    yield f"    - type: {yaml_string(score.metric)}"
     yield f"      value: {score.value.shown} # {score.value.id}"
 
 
 def yaml_string(words: str) -> str:
     """A YAML scalar on one line."""
-    return yaml.safe_dump(words, default_style='"', width=1000).strip()
+    return yaml.safe_dump(words, default_style='"', width=10**9).strip()

@@ -1,11 +1,8 @@
-"""The card's sections about the run: model, training, scores, samples, how to repeat it."""
+"""The card's sections about results: held-out loss, scores, samples, how to repeat them."""
 
-from typing import Any
-
+from train.card_baselines import baseline_blocks
 from train.card_content import (
-    Block,
     Code,
-    Figure,
     Line,
     Paragraph,
     Sample,
@@ -19,122 +16,10 @@ from train.card_content import (
     table,
 )
 from train.card_data import total
-from train.curves import Series, chart, moving_average
+from train.card_recipe import parameters
 from train.facts import Evidence, Fact, pointer
 
-_CONFIG, _METRICS = "run/config.yaml", "run/metrics.jsonl"
-_HELD_OUT, _EXPORT = "run/eval/heldout.json", "run/export/export.json"
-_WIDE, _NARROW = 720, 380
-
-
-def parameters(evidence: Evidence, style: str = "short") -> Fact | None:
-    """Parameters of the model, the tied matrix counted once."""
-    return evidence.fact(_HELD_OUT, "/model/parameters", style) or evidence.fact(
-        _EXPORT, "/parameters", style
-    )
-
-
-def model_section(evidence: Evidence) -> Section | None:
-    """Shape of the decoder."""
-    rows = [
-        ("parameters", parameters(evidence, "count")),
-        ("layers", evidence.fact(_CONFIG, "/model/num_layers")),
-        ("width", evidence.fact(_CONFIG, "/model/d_model")),
-        ("query heads", evidence.fact(_CONFIG, "/model/num_heads")),
-        ("key and value heads", evidence.fact(_CONFIG, "/model/num_kv_heads")),
-        ("feed-forward width", evidence.fact(_CONFIG, "/model/ffn_dim")),
-        ("vocabulary", evidence.fact(_CONFIG, "/model/vocab_size", "count")),
-        ("context", evidence.fact(_CONFIG, "/model/max_seq_len", "count")),
-        ("tied embeddings", evidence.fact(_CONFIG, "/model/tie_embeddings", "yes")),
-    ]
-    shown = [(cell(name), cell(fact)) for name, fact in rows if fact is not None]
-    exported = line(
-        "The Hugging Face export is a ",
-        evidence.fact(_EXPORT, "/architecture"),
-        "; loaded back, its logits differed from the trainer's by at most ",
-        evidence.fact(_EXPORT, "/max_logit_difference", "scientific"),
-        " over ",
-        evidence.fact(_EXPORT, "/tokens_compared", "count"),
-        " held-out tokens.",
-    )
-    return section("Model", table(("", "value"), shown), bullets(exported))
-
-
-def training_section(evidence: Evidence) -> Section | None:
-    """Recipe, curves, speed."""
-    rows = [
-        ("steps", evidence.fact(_METRICS, "count", "count")),
-        ("targets a window", evidence.fact("run/plan.json", "/plan/seq_len", "count")),
-        ("tokens", total(evidence, "tokens", "count")),
-        ("unique tokens", total(evidence, "unique_tokens", "count")),
-        ("tokens per parameter", _per_parameter(evidence, "tokens")),
-        ("unique tokens per parameter", _per_parameter(evidence, "unique_tokens")),
-        ("peak learning rate", evidence.fact(_CONFIG, "/optimizer/lr", "scientific")),
-        ("weight decay", evidence.fact(_CONFIG, "/optimizer/weight_decay")),
-        ("schedule", evidence.fact(_CONFIG, "/schedule/shape")),
-        ("precision", evidence.fact(_CONFIG, "/engine/precision")),
-        ("ZeRO stage", evidence.fact(_CONFIG, "/engine/zero_stage")),
-        ("mean speed, tokens/s", evidence.fact(_METRICS, "mean/tokens_per_s", "short")),
-        ("time in steps, s", evidence.fact(_METRICS, "sum/step_s", "count")),
-        ("peak memory a rank, GiB", evidence.fact(_METRICS, "max/memory_gib", "float2")),
-        ("resumed from a checkpoint, times", evidence.fact("run/restarts.jsonl", "count", "count")),
-        ("last training loss", evidence.fact(_METRICS, "last/loss", "float3")),
-    ]
-    shown = [(cell(name), cell(fact)) for name, fact in rows if fact is not None]
-    return section("Training", _curves(evidence), table(("", "value"), shown))
-
-
-def _per_parameter(evidence: Evidence, field: str) -> Fact | None:
-    return evidence.compute("divide", total(evidence, field), parameters(evidence), style="float2")
-
-
-def _curves(evidence: Evidence) -> tuple[Block, ...]:
-    lines: list[dict[str, Any]] = evidence.raw(_METRICS) or []
-    if len(lines) < 2:
-        return ()
-    tokens = [entry.get("tokens", entry["step"] + 1) for entry in lines]
-    x_label = "training tokens" if "tokens" in lines[0] else "steps"
-    figures: list[Block] = [_loss_figure(evidence, lines, tokens, x_label)]
-    if "tokens_per_s" in lines[0]:
-        rates = [entry["tokens_per_s"] for entry in lines]
-        speed = [Series("tokens/s", "strong", tokens, rates)]
-        figures.append(_figure(speed, x_label, "tokens/s", ("Speed of every step, in tokens/s.",)))
-    return tuple(figures)
-
-
-def _loss_figure(
-    evidence: Evidence, lines: list[dict[str, Any]], xs: list[float], x_label: str
-) -> Block:
-    losses = [entry["loss"] for entry in lines]
-    span = max(1, len(losses) // 30)
-    series = [
-        Series("each step", "faint", xs, losses),
-        Series(f"mean of {span}", "strong", xs, moving_average(losses, span)),
-    ][1 if span == 1 else 0 :]
-    held = [
-        (x, entry["val_loss"]) for x, entry in zip(xs, lines, strict=True) if "val_loss" in entry
-    ]
-    if held:
-        means = [sum(v.values()) / len(v) for _, v in held if v]
-        series.append(Series("held out", "points", [x for x, v in held if v], means))
-    entropy = evidence.fact(_HELD_OUT, "/all/unigram_entropy", "float2")
-    caption: Line = ("Loss in nats a token.",)
-    if entropy is not None:
-        series.append(Series("unigram", "level", [], [entropy.value]))
-        caption = (
-            "Loss in nats a token. Unigram is the entropy of the held-out tokens' frequencies (",
-            entropy,
-            "): the best that a model without context could do on them.",
-        )
-    return _figure(series, x_label, "loss", caption)
-
-
-def _figure(series: list[Series], x_label: str, y_label: str, caption: Line) -> Figure:
-    return Figure(
-        wide=chart(series, x_label, y_label, _WIDE),
-        narrow=chart(series, x_label, y_label, _NARROW),
-        caption=caption,
-    )
+_HELD_OUT = "run/eval/heldout.json"
 
 
 def held_out_section(evidence: Evidence) -> Section | None:
@@ -222,7 +107,7 @@ def benchmark_section(evidence: Evidence) -> Section | None:
         if version
         else None
     )
-    return section("Benchmarks", table(headers, rows), bullets(note))
+    return section("Benchmarks", table(headers, rows), bullets(note), baseline_blocks(evidence))
 
 
 def _metric_row(evidence: Evidence, task: str, metric: str) -> tuple[Line, ...]:

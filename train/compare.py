@@ -4,18 +4,19 @@ DIR/comparison.html    for people
 DIR/comparison.json    the same figures, with the file and key of each
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from configs.terminal import console
 from shards.atomic import write_json_atomic, write_text_atomic
 from train.card_content import Block, Card, Figure, Line, Paragraph, Section, cell, section, table
 from train.card_page import render_page
+from train.compare_data import data_section, dataset_roots, leaves
 from train.curves import Series, chart, moving_average
 from train.errors import TrainError
 from train.facts import Evidence, Fact, pointer
 from train.matrix import Arm, expand, factor_rows, print_arms, read_arms, rows, to_json
+from train.seed_table import seed_rows
 
 _FOOTER = "Every figure was read from a file of its run; point at one to see which."
 
@@ -36,12 +37,19 @@ def compare_runs(run_dirs: list[Path], output: Path) -> Path:
     for path in run_dirs:
         if not (path / "config.yaml").is_file():
             raise TrainError(f"{path}: no config.yaml; is this a run of `tally train`?")
-    evidence = Evidence(dict(zip(run_names(run_dirs), run_dirs, strict=True)))
-    arms = read_arms(evidence.roots)
-    sections = [_arms(arms), _results(evidence), _curve_section(evidence), _differences(evidence)]
+    runs = dict(zip(run_names(run_dirs), run_dirs, strict=True))
+    evidence = Evidence(runs | dataset_roots(runs))
+    arms = read_arms(runs)
+    sections = [
+        _arms(arms),
+        _results(evidence, runs),
+        _curve_section(evidence, runs),
+        data_section(evidence, runs),
+        _differences(evidence, runs),
+    ]
     card = Card(
         kicker="Comparison",
-        title=" · ".join(evidence.roots),
+        title=" · ".join(runs),
         summary=(f"{len(run_dirs)} runs side by side.",),
         tiles=(),
         sections=tuple(found for found in sections if found is not None),
@@ -53,8 +61,9 @@ def compare_runs(run_dirs: list[Path], output: Path) -> Path:
         {"value": fact.value, "shown": fact.shown, "receipt": dict(fact.receipt)}
         for fact in evidence.facts.values()
     ]
-    roots = {name: str(path.resolve()) for name, path in evidence.roots.items()}
-    write_json_atomic(output / "comparison.json", {"runs": roots, **to_json(arms), "facts": facts})
+    places = {name: str(path.resolve()) for name, path in evidence.roots.items()}
+    found = {"runs": list(runs), "roots": places, **to_json(arms), "facts": facts}
+    write_json_atomic(output / "comparison.json", found)
     print_arms(arms, console)
     return output
 
@@ -75,7 +84,14 @@ def _arms(arms: list[Arm]) -> Section | None:
     if matrix is None and all(len(arm.runs) == 1 for arm in arms) and len(arms) > 2:
         return None
     note = Paragraph(("Mean ± standard deviation over seeds, their number in brackets.",))
-    return section("Arms", _texts(rows(arms)), _texts(matrix) if matrix else (), [note])
+    seeds = seed_rows(arms)
+    return section(
+        "Arms",
+        _texts(rows(arms)),
+        _texts(matrix) if matrix else (),
+        [note],
+        _texts(seeds) if seeds else (),
+    )
 
 
 def _texts(found: tuple[list[str], list[list[str]]]) -> tuple[Block, ...]:
@@ -83,11 +99,11 @@ def _texts(found: tuple[list[str], list[list[str]]]) -> tuple[Block, ...]:
     return table(headings, [tuple((text,) for text in row) for row in body])
 
 
-def _results(evidence: Evidence) -> Section | None:
+def _results(evidence: Evidence, runs: Mapping[str, Path]) -> Section | None:
     tasks = sorted(
         {
             path.stem
-            for name, root in evidence.roots.items()
+            for name, root in runs.items()
             for path in (root / "eval").glob("*.json")
             if evidence.raw(f"{name}/eval/{path.stem}.json", "/headline")
         }
@@ -103,7 +119,7 @@ def _results(evidence: Evidence) -> Section | None:
             cell(evidence.fact(f"{name}/eval/heldout.json", "/all/bits_per_byte", "float3")),
             *(_score(evidence, name, task) for task in tasks),
         )
-        for name in evidence.roots
+        for name in runs
     ]
     return section("Results", table(headers, rows))
 
@@ -118,12 +134,12 @@ def _score(evidence: Evidence, name: str, task: str) -> Line:
     return cell(value, " ± ", error, " (", items, ")") or cell(value)
 
 
-def _curve_section(evidence: Evidence) -> Section | None:
+def _curve_section(evidence: Evidence, runs: Mapping[str, Path]) -> Section | None:
     blocks: list[Block] = []
     for column, x_label in (("tokens", "training tokens"), ("unique_tokens", "unique tokens")):
         series = [
             found
-            for tone, name in enumerate(evidence.roots)
+            for tone, name in enumerate(runs)
             if (found := _curve(evidence, name, column, tone)) is not None
         ]
         if series:
@@ -145,9 +161,9 @@ def _curve(evidence: Evidence, name: str, column: str, tone: int) -> Series | No
     return Series(name, "strong", [entry[column] for entry in lines], losses, tone)
 
 
-def _differences(evidence: Evidence) -> Section | None:
+def _differences(evidence: Evidence, runs: Mapping[str, Path]) -> Section | None:
     """Settings and plans that are not equal in all runs."""
-    names = list(evidence.roots)
+    names = list(runs)
     keys: dict[tuple[str, str], None] = {("plan.json", "/plan_id"): None}
     for name in names:
         keys |= {("config.yaml", key): None for key in leaves(evidence.raw(f"{name}/config.yaml"))}
@@ -160,16 +176,6 @@ def _differences(evidence: Evidence) -> Section | None:
         nothing = Paragraph(("Nothing: settings and plans are equal.",))
         return section("What differs", [nothing])
     return section("What differs", table(("setting", *names), rows))
-
-
-def leaves(value: Any, at: str = "") -> Iterable[str]:
-    """Pointers to all settings of a config; lists count as one value."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if key != "dataset":  # a path; the plan holds the dataset's id
-                yield from leaves(inner, at + pointer(key))
-    else:
-        yield at
 
 
 def _or_unset(fact: Fact | None) -> Line:

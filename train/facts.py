@@ -3,10 +3,13 @@
 A receipt is one of
 
     {"file": "run/eval/piqa.json", "key": "/metrics/acc/value"}    a JSON pointer (RFC 6901)
-    {"file": "run/metrics.jsonl", "key": "last/loss"}              last, mean, max, sum, count of
-                                                                   a column of JSON lines
+    {"file": "run/metrics.jsonl", "key": "last/loss"}              last, mean, max, sum, hours,
+                                                                   count of a column of lines
     {"file": "dataset/manifest.json", "key": "size/sources"}       number of entries there
     {"file": "run/plan.json", "key": "account/300/web/tokens"}     the plan's account of a step
+    {"file": "run/state.json", "key": "parameters/total"}      counted from the `model` in it
+    {"file": "run/environment.json", "key": "rank_hours"}      each start's ranks times its steps'
+                                                               time, from metrics.jsonl beside it
     {"op": "divide", "of": [receipt, receipt]}                     arithmetic on receipts
 
 The first part of `file` names a root directory (run, dataset, audit). A value whose file or key
@@ -17,15 +20,18 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from configs.model import ModelConfig
 from configs.terminal import human
 from shards.plan import Plan
 from shards.plan_file import load_plan
+from train.flops import count_parameters
 
 Receipt = Mapping[str, Any]
 
@@ -53,6 +59,10 @@ def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}"
 
 
+def _hours(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
+
+
 STYLES: dict[str, Callable[[Any], str]] = {
     "text": str,
     "count": _count,
@@ -60,9 +70,15 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "float2": lambda value: f"{value:.2f}",
     "float3": lambda value: f"{value:.3f}",
     "float4": lambda value: f"{value:.4f}",
+    "significant": lambda value: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}",
     "percent": lambda value: f"{100 * value:.1f} %",
     "percent2": lambda value: f"{100 * value:.2f} %",
     "scientific": lambda value: f"{value:.2g}",
+    "signed_percent": lambda value: f"{100 * value:+.1f} %",
+    "share": lambda value: f"{float(Fraction(value)):.4g}",
+    "list": lambda values: ", ".join(map(str, values)),
+    "hours": _hours,
+    "money": lambda value: f"{value:,.2f}",
     "yes": lambda value: "yes" if value else "no",
 }
 OPERATIONS: dict[str, Callable[[Sequence[Any]], Any]] = {
@@ -128,6 +144,11 @@ class Evidence:
         if key.startswith("account/"):
             return self._account(file, key)
         document = self._document(file)
+        if key == "rank_hours":
+            lines = self._document(file.replace("environment.json", "metrics.jsonl"))
+            return rank_hours(document.get("starts", []), lines)
+        if key.startswith("parameters/"):
+            return _parameters(document, key, file)
         if key.startswith("size/"):
             return len(_follow(document, key.removeprefix("size"), file))
         if file.endswith(".jsonl") and key and not key.startswith("/"):
@@ -195,6 +216,33 @@ def _follow(document: Any, key: str, file: str) -> Any:
     return document
 
 
+def _parameters(document: Any, key: str, file: str) -> int:
+    try:
+        count = count_parameters(ModelConfig.model_validate(document["model"]))
+    except (KeyError, TypeError, ValueError):
+        raise MissingValueError(f"{file}: no model in it") from None
+    return int(getattr(count, key.removeprefix("parameters/")))
+
+
+def rank_hours(starts: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> float:
+    """Hours of all ranks in the steps of metrics.jsonl.
+
+    Args:
+        starts: of the run, in order, each with its `first_step` and `world_size`.
+        lines: of metrics.jsonl.
+
+    Raises:
+        MissingValueError: a step has no time, or belongs to no start.
+    """
+    seconds = 0.0
+    for line in lines:
+        ranks = [s["world_size"] for s in starts if s["first_step"] <= line["step"]]
+        if not ranks or "step_s" not in line:
+            raise MissingValueError("steps whose time or number of ranks is not known")
+        seconds += line["step_s"] * ranks[-1]
+    return seconds / 3600
+
+
 def _column(lines: list[Any], how: str, column: str = "") -> Any:
     if how == "count":
         return len(lines)
@@ -203,4 +251,6 @@ def _column(lines: list[Any], how: str, column: str = "") -> Any:
         raise MissingValueError(f"no line has {column}")
     if how == "mean":
         return math.fsum(values) / len(values)
+    if how == "hours":
+        return math.fsum(values) / 3600
     return {"last": values[-1], "first": values[0], "max": max(values), "sum": sum(values)}[how]
