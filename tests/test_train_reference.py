@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.test_train_run import SEQ_LEN, Bench, losses
+from tests.test_train_run import SEQ_LEN, Bench, losses, metrics
 from train.checkpoint import load_model
 from train.model import Decoder
 from train.run_data import run_datasets, run_plan
@@ -76,3 +76,15 @@ def test_bfloat16_with_a_float32_master_stays_near(bench: Bench, stage: int) -> 
     bench.train(run, "--ranks", "2", *settings, "--stop-after", str(STEPS))
     _, expected = plainly_trained(run)
     assert losses(run) == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.slow
+def test_autocast_sums_gradients_in_float32(bench: Bench) -> None:
+    """The first gradient is that of stage 0 at every stage; later, bfloat16 magnifies rounding."""
+    found = []
+    for stage in range(4):
+        run = bench.directory / f"autocast-{stage}"
+        settings = ("engine.precision=bf16_autocast", f"engine.zero_stage={stage}")
+        bench.train(run, "--ranks", "2", *settings, "--stop-after", "1")
+        found.append(metrics(run)[0]["grad_norm"])
+    assert found == pytest.approx([found[0]] * 4, rel=1e-6)

@@ -69,7 +69,11 @@ def test_the_buffer_of_gradients_is_no_larger_than_the_model_and_is_planned_for(
 
 def test_precisions() -> None:
     autocast = deepspeed_config(config(precision="bf16_autocast"), 12, 3)
-    assert autocast["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    assert autocast["torch_autocast"] == {
+        "enabled": True,
+        "dtype": "bfloat16",
+        "lower_precision_safe_modules": [],
+    }
     assert "bf16" not in autocast
     sharded = deepspeed_config(config(precision="bf16", zero_stage=1), 12, 3)
     assert sharded["bf16"] == {"enabled": True}

@@ -83,6 +83,8 @@ def deepspeed_config(config: TrainConfig, batch_windows: int, world_size: int) -
         values["zero_optimization"]["reduce_bucket_size"] = bucket_elements(config.model)
     if engine.precision == "bf16_autocast":
         values["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+        # By default the gradients of linear layers would be summed over the ranks in bfloat16.
+        values["torch_autocast"]["lower_precision_safe_modules"] = []
     if engine.precision == "bf16":
         values["bf16"] = {"enabled": True}
         # By default the micro-batches' gradients would be summed in bfloat16.
