@@ -258,7 +258,8 @@ def test_hours_and_cost_are_reckoned_from_the_starts(tmp_path: Path) -> None:
 
 COMPARISON = {
     "lm_eval": "0.4.13",
-    "tasks": {"copa": {"value": 0.55, "stderr": 0.05}},
+    "suite": None,
+    "tasks": {"copa": {"metric": "acc", "value": 0.55, "stderr": 0.05}},
     "average": None,
     "baselines": [
         {
@@ -286,6 +287,25 @@ def test_baselines_stand_beside_the_model(run_dir: Path) -> None:
     assert "| gpt2 | 124M | 50.0 % ± 5.0 % | 1 of 1 |" in text
     assert "| gpt2 | +5.0 % ± 2.0 % |" in text
     assert check_card(run_dir) == ([], [])
+
+
+CLEAN = {
+    "task": "copa",
+    "metric": "acc",
+    "all": {"n": 100, "mean": 0.55, "low": 0.45, "high": 0.64},
+    "clean": {"n": 60, "mean": 0.5, "low": 0.38, "high": 0.62},
+    "dirty": {"n": 40, "mean": 0.625, "low": 0.47, "high": 0.76},
+    "not_audited": {"n": 0},
+    "difference": {"value": 0.125, "low": -0.07, "high": 0.31, "z": 1.2, "p": 0.22},
+}
+
+
+def test_clean_and_contaminated_items_are_told_apart(run_dir: Path) -> None:
+    (run_dir / "eval" / "clean.json").write_text(json.dumps({"scores": [CLEAN]}))
+    write_card(run_dir)
+    text = re.sub("<!--.*?-->", "", (run_dir / "card" / "README.md").read_text())
+    row = "| 55.0 % (100) | 50.0 % (60) | 62.5 % (40) | – (0) | +12.5 % (-7.0 % to +31.0 %) |"
+    assert row in text
 
 
 def test_without_results_there_are_no_claims(finished: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Weights of a Hugging Face Llama: same logits, one tokenizer, recorded; no pickles, no others."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ from safetensors.torch import load_file, save_file
 from configs.loading import load
 from configs.train import TrainConfig
 from tests.helpers import make_dataset
+from tests.hub_server import Repo, serve
 from train.errors import TrainError
 from train.hf_import import import_model
 from train.hf_llama import our_tensors
 from train.model import Decoder
 from train.origin import check_origin, keep_origin, origin_weights
 
+ROOT = Path(__file__).parent.parent
 REST = """
 name: goes-on
 data:
@@ -182,6 +187,25 @@ def test_a_run_must_fit_its_weights(llama: Path, start: Path, tmp_path: Path) ->
     other.write_text(json.dumps(values))
     with pytest.raises(TrainError, match="another tokenizer"):
         check_origin(config, {"a": dataset})
+
+
+def test_a_repository_is_pinned_to_its_commit(llama: Path, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in llama.iterdir() if path.is_file()}
+    commit = "c" * 40
+    command = [sys.executable, "tally.py", "import", "someone/llama", "-o", str(tmp_path / "out")]
+    with serve() as hub:
+        hub.repos = {"someone/llama": Repo({commit: files | {"evil.bin": b"x"}}, {"main": commit})}
+        env = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf")}
+        subprocess.run(command, env=env, cwd=ROOT, check=True, capture_output=True)
+        asked = " ".join(request.path for request in hub.requests)
+    assert "evil.bin" not in asked
+    origin = json.loads((tmp_path / "out" / "origin.json").read_bytes())
+    assert (origin["model"], origin["revision"]) == ("someone/llama", commit)
+    assert f"someone/llama at revision {commit}" in (tmp_path / "out" / "start.yaml").read_text()
+    done = subprocess.run(command, env=env, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "someone/llama: cannot be fetched from the hub" in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
 
 
 def test_changed_weights_are_noticed(start: Path, tmp_path: Path) -> None:

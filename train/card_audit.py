@@ -31,7 +31,7 @@ def audit_section(evidence: Evidence) -> Section | None:
     rows = [_row(evidence, pointer("benchmarks", number)) for number in range(count)]
     return section(
         "Contamination",
-        bullets(_searched(evidence), _found(evidence), _trained(evidence)),
+        bullets(_searched(evidence), _found(evidence), _trained(evidence), _share(evidence)),
         table(headers, rows),
         bullets(
             (
@@ -41,6 +41,7 @@ def audit_section(evidence: Evidence) -> Section | None:
             if rows
             else None
         ),
+        table(("planted by the audit itself", "items", "found", "share"), _planted(evidence)),
         bullets(*((limit,) for limit in evidence.raw(_AUDIT, "/limits") or ())),
     )
 
@@ -78,6 +79,32 @@ def _trained(evidence: Evidence) -> Line | None:
         _count(evidence, "/totals/exposures"),
         " times in all.",
     )
+
+
+def _share(evidence: Evidence) -> Line | None:
+    return line(
+        "Places of these items are ",
+        _count(evidence, "/totals/tokens_trained_on"),
+        " of the tokens trained on, ",
+        evidence.fact(_AUDIT, "/totals/share_of_tokens", "scientific_percent"),
+        ".",
+    )
+
+
+def _planted(evidence: Evidence) -> list[tuple[Line, ...]]:
+    """How many items that the audit planted, in each way, it found again: over all benchmarks."""
+    tests = [entry["self_test"] or {} for entry in evidence.raw(_AUDIT, "/benchmarks") or []]
+    ways = dict.fromkeys(way for test in tests for way in test)
+    rows: list[tuple[Line, ...]] = []
+    for way in ways:
+        at = [pointer("benchmarks", i, "self_test", way) for i, t in enumerate(tests) if way in t]
+        planted, found = (
+            evidence.compute("add", *(_count(evidence, f"{a}/{k}") for a in at), style="count")
+            for k in ("planted", "found")
+        )
+        share = evidence.compute("divide", found, planted, style="percent")
+        rows.append((cell(way), cell(planted), cell(found), cell(share)))
+    return rows
 
 
 def _row(evidence: Evidence, at: str) -> tuple[Line, ...]:

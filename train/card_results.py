@@ -1,6 +1,7 @@
 """The card's sections about results: held-out loss, scores, samples, how to repeat them."""
 
-from train.card_baselines import baseline_blocks
+from train.card_baselines import baseline_blocks, style_of
+from train.card_clean import clean_blocks
 from train.card_content import (
     Code,
     Line,
@@ -94,26 +95,23 @@ def benchmark_section(evidence: Evidence) -> Section | None:
         for task in benchmark_tasks(evidence)
         for metric in evidence.raw(f"run/eval/{task}.json", "/metrics")
     ]
-    headers = ("task", "metric", "score ± standard error", "chance", "items", "split")
-    version = next(iter(benchmark_tasks(evidence)), None)
-    note = (
-        line(
-            "Scored with lm-eval ",
-            evidence.fact(f"run/eval/{version}.json", "/lm_eval"),
-            ", ",
-            evidence.fact(f"run/eval/{version}.json", "/settings/num_fewshot"),
-            "-shot, on local copies of the benchmarks.",
-        )
-        if version
-        else None
+    headers = ("task", "metric", "score ± standard error", "chance", "shots", "items", "split")
+    first = next(iter(benchmark_tasks(evidence)), None)
+    version = evidence.fact(f"run/eval/{first}.json", "/lm_eval") if first else None
+    note = line("Scored with lm-eval ", version, "; shots are solved examples before each item.")
+    return section(
+        "Benchmarks",
+        table(headers, rows),
+        bullets(note),
+        baseline_blocks(evidence),
+        clean_blocks(evidence),
     )
-    return section("Benchmarks", table(headers, rows), bullets(note), baseline_blocks(evidence))
 
 
 def _metric_row(evidence: Evidence, task: str, metric: str) -> tuple[Line, ...]:
     file, at = f"run/eval/{task}.json", pointer("metrics", metric)
-    fraction = metric.startswith(("acc", "exact_match", "f1"))
-    style = "percent" if fraction else "float3"
+    fraction = style_of(metric) == "percent"
+    style = style_of(metric)
     value, error = (evidence.fact(file, f"{at}/{key}", style) for key in ("value", "stderr"))
     scored = evidence.fact(file, "/items/scored", "count")
     in_split = evidence.fact(file, "/items/in_split", "count")
@@ -125,6 +123,7 @@ def _metric_row(evidence: Evidence, task: str, metric: str) -> tuple[Line, ...]:
         cell(metric),
         cell(value, " ± ", error) or cell(value),
         cell(evidence.fact(file, "/chance", style) if fraction else None),
+        cell(evidence.fact(file, "/settings/num_fewshot")),
         cell(scored) if whole else cell("first ", scored, " of ", in_split),
         cell(split) if same else cell(split, " (lm-eval scores ", meant, ")"),
     )

@@ -34,6 +34,7 @@ TOLERANCE = 1e-3
 START_NAME = "start.yaml"
 _INDEX = "model.safetensors.index.json"
 _WANTED = ["config.json", "*.safetensors", _INDEX, TOKENIZER_NAME]
+_PATIENCE_S = 15
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -89,15 +90,23 @@ def _find(model: str, revision: str | None) -> tuple[Path, str | None]:
         return Path(model), None
     if not _REPOSITORY.fullmatch(model):
         raise TrainError(f"{model}: no such folder, and no owner/name of a repository")
+    import httpx2
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        commit = str(HfApi().model_info(model, revision=revision).sha)
+        commit = str(HfApi().model_info(model, revision=revision, timeout=_PATIENCE_S).sha)
         folder = snapshot_download(model, revision=commit, allow_patterns=_WANTED)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        httpx2.HTTPError,
+        OSError,
+    ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise TrainError(
-            f"{model}: cannot be fetched from the hub: {error}; is the name right, and the hub "
+            f"{model}: cannot be fetched from the hub: {reason}; is the name right, and the hub "
             "within reach? A folder with the repository's files does as well"
         ) from None
     return Path(folder), commit
