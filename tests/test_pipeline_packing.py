@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from tokenizers import Tokenizer, decoders, models
@@ -270,6 +270,7 @@ def shard_files(directory: Path) -> list[str]:
     return [p.relative_to(directory).as_posix() for p in sorted(directory.glob("a/*/*"))]
 
 
+@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 40), min_size=1, max_size=60),
     sizes=st.lists(st.integers(1, 9), min_size=1),
