@@ -1,11 +1,11 @@
 """The tiny presets, trained: straight, and with a stop in every segment; their first losses.
 
 Shrunk once more, so that all of them take seconds in one process: steps of 1,024 tokens, a
-vocabulary of 1,024. Golden losses hold on any processor within TOLERANCE: it
-decides in which order products are summed, and with which instructions. Between one with AVX-512 and
-its bfloat16 instructions and the same one held to SSE4 (ATEN_CPU_CAPABILITY=default,
-ONEDNN_MAX_CPU_ISA=SSE41) the losses of 20 steps differed by at most 4.2e-4 of themselves (arm D's, and
-those of gelu; 2e-5 to 4e-5 the others). New ones: `python -m tests.test_train_recipe_runs`.
+vocabulary of 1,024. Golden losses hold on any processor within TOLERANCE: it decides in which order
+products are summed, and with which instructions. Between one with AVX-512 and its bfloat16
+instructions and the same one held to SSE4 (ATEN_CPU_CAPABILITY=default, ONEDNN_MAX_CPU_ISA=SSE41)
+the losses of 20 steps differed by at most 4.2e-4 of themselves (arm D's, and those of gelu; 2e-5 to
+4e-5 the others). New ones: `python -m tests.test_train_recipe_runs`.
 """
 
 import json
