@@ -113,6 +113,8 @@ def export_command(
         f"{facts['tokens_compared']} real tokens differ by at most "
         f"{facts['max_logit_difference']:.2g} (allowed {facts['tolerance']})"
     )
+    if facts["custom_code"]:
+        console.print("no Llama: load it with trust_remote_code=True (modeling_tally.py)")
     console.print(f"wrote {folder}")
 
 
