@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from zipfile import BadZipFile
 
 import numpy as np
 from blake3 import blake3
@@ -27,6 +28,7 @@ _MOST = 300_000
 """Shapes in the file; the newest stay. Less than a process remembers, so that it can learn more."""
 _SHARE, _LEAST = 0.2, 2_000
 """A task saves what it learned when it is so large a part of the file, and so many shapes."""
+_UNREADABLE = (OSError, EOFError, KeyError, ValueError, BadZipFile)
 _CODE: list[ModuleType] = [characters, cutting, modular, shapes, words]
 
 
@@ -43,8 +45,8 @@ class ShapeStore:
         self._stamp, self._kept = (0, 0), 0
 
     def recall(self) -> None:
-        """Remember the shapes in the file."""
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
+        """Remember the shapes in the file; without one, or with a damaged one, none."""
+        with suppress(*_UNREADABLE), self._path.open("rb") as file:
             facts = os.fstat(file.fileno())
             stamp = (facts.st_ino, facts.st_mtime_ns)
             if stamp == self._stamp and self._shapes.number >= self._kept:
@@ -55,18 +57,22 @@ class ShapeStore:
             self._stamp, self._kept = stamp, len(kept.keys)
 
     def keep(self) -> None:
-        """Write the file with what was learned since, if that is worth it."""
+        """Write the file with what was learned since, if that is worth it and can be done."""
         if not self._is_worth_it():
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # or what others add meanwhile would be lost
-            self.recall()
-            if self._is_worth_it():
-                known = self._shapes.known()
-                newest = np.arange(len(known.keys)) >= len(known.keys) - _MOST
-                with atomic_write(self._path) as file:
-                    np.savez(file, allow_pickle=False, **known.chosen(newest)._asdict())
+        with suppress(OSError):  # a build needs no such file
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.with_suffix(".lock").open("wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # or what others add meanwhile would be lost
+                self.recall()
+                if self._is_worth_it():
+                    self._write()
+
+    def _write(self) -> None:
+        known = self._shapes.known()
+        newest = np.arange(len(known.keys)) >= len(known.keys) - _MOST
+        with atomic_write(self._path) as file:
+            np.savez(file, allow_pickle=False, **known.chosen(newest)._asdict())
 
     def _is_worth_it(self) -> bool:
         return self._shapes.number - self._kept > max(_LEAST, _SHARE * self._kept)

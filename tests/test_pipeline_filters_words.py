@@ -335,3 +335,18 @@ def test_what_two_processes_learn_at_a_time_is_all_kept(tmp_path: Path) -> None:
     everything = Shapes()
     ShapeStore(path, everything).recall()
     assert everything.number == 6000
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", None])
+def test_a_damaged_file_of_shapes_is_written_anew(tmp_path: Path, damage: bytes | None) -> None:
+    path, texts = tmp_path / "shapes.npz", [f"<{chr(0x4E00 + number)}>" for number in range(2500)]
+    shapes = Shapes()
+    _learn(shapes, texts)
+    ShapeStore(path, shapes).keep()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    nothing = Shapes()
+    ShapeStore(path, nothing).recall()
+    assert nothing.number == 0
+    ShapeStore(path, shapes).keep()
+    assert path.read_bytes() == whole
