@@ -1,5 +1,6 @@
 """Word n-grams of documents as 64-bit hashes, and the exact Jaccard similarity of their sets."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +53,10 @@ def ngrams_of(texts: pa.LargeStringArray, n: int) -> NGrams:
 def sorted_sets(ngrams: NGrams) -> NGrams:
     """The same rows as ascending sets."""
     offsets = np.zeros_like(ngrams.offsets)
-    hashes = ngrams.hash.copy()
-    size = _make_sets(hashes, ngrams.offsets, offsets)
+    hashes, ends = ngrams.hash.copy(), ngrams.offsets.tolist()
+    for start, stop in pairwise(ends):
+        hashes[start:stop].sort()  # numpy's sort is three times as fast as a compiled one here
+    size = _drop_repeats(hashes, ngrams.offsets, offsets)
     return NGrams(hashes[:size].copy(), offsets)
 
 
@@ -72,14 +75,15 @@ def _fill(words, word_offsets, rows, n, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _make_sets(hashes, rows, offsets):  # type: ignore[no-untyped-def]
-    """Sort each row in place, drop repeats, close the gaps; returns the total size."""
+def _drop_repeats(hashes, rows, offsets):  # type: ignore[no-untyped-def]
+    """Drop what repeats in ascending rows, close the gaps; returns the total size."""
     size = 0
     for document in range(len(rows) - 1):
-        row = np.sort(hashes[rows[document] : rows[document + 1]])
-        for k in range(len(row)):
-            if k == 0 or row[k] != row[k - 1]:
-                hashes[size] = row[k]
+        start = size
+        for k in range(rows[document], rows[document + 1]):
+            value = hashes[k]
+            if size == start or value != hashes[size - 1]:
+                hashes[size] = value
                 size += 1
         offsets[document + 1] = size
     return size
