@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def brute_force(subject: Subject, context: list[int], continuation: list[int]) -
     return total
 
 
-def instances(pairs: list[tuple[str, str]]) -> list[Any]:
+def instances(pairs: Sequence[tuple[str, ...]]) -> list[Any]:
     from lm_eval.api.instance import Instance
 
     return [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
@@ -391,7 +391,10 @@ def test_scores_equal_lm_evals_own_hf_model(
     options = {"max_gen_toks": 8, "until": ["."]}
     prompts = [(text, options) for text in ("Return the", "Wrap a single paragraph, a", "x")]
     assert generated(ours, prompts) == generated(theirs, prompts)
-    text = instances([("Return the mean of the data. " * 30, "")])
+    long = [("Return the mean of the data. " * 40, {"max_gen_toks": 1000, "until": ["\n"]})]
+    assert generated(ours, long) == generated(theirs, long)
+    assert ours.num_left_truncated == theirs.num_left_truncated
+    text = instances([("Return the mean of the data. " * 30,)])
     assert ours.loglikelihood_rolling(text) == pytest.approx(
         theirs.loglikelihood_rolling(text), abs=1e-2
     )

@@ -5,16 +5,19 @@ It answers for baselines and, as a second way to the same scores, for our export
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from configs.evaluation import EvalSettings
 from configs.terminal import Advance, progress
 from train.errors import TrainError
 from train.pairs import Pair, Pairs, Score
+from train.requests import room_for_answer
 
 
 class HuggingFaceLM(Pairs, HFLM):
@@ -48,7 +51,8 @@ class HuggingFaceLM(Pairs, HFLM):
             )
         except (OSError, ValueError) as error:
             raise TrainError(f"{source}: cannot be loaded: {str(error).splitlines()[0]}") from None
-        self.batch_size_per_gpu = max(1, tokens // self.max_length)
+        # It makes logits of all positions, in float32 and twice: fewer rows than ours fit.
+        self.batch_size_per_gpu = max(8, tokens // (4 * self.max_length))
         self.apart, self._bos_wanted = settings.apart, settings.bos
         self.num_left_truncated, self.num_windowed = 0, 0
         self._bar: Advance | None = None
@@ -74,14 +78,25 @@ class HuggingFaceLM(Pairs, HFLM):
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = True
     ) -> list[float]:
-        """As of `HFLM`."""
+        """As of `HFLM`, which puts one BOS before every text anyway: no second one."""
+        wanted, self._bos_wanted = self._bos_wanted, False
         with self._progress("scoring", None):
-            return super().loglikelihood_rolling(requests, disable_tqdm=True)
+            found: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=True)
+        self._bos_wanted = wanted
+        return found
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:
-        """As of `HFLM`."""
+        """As of `HFLM`; answers that would leave no room for a context get half of it, as ours."""
         with self._progress("generating", len(requests)):
-            return super().generate_until(requests, disable_tqdm=True)
+            fitting = [self._fitting(request) for request in requests]
+            return super().generate_until(fitting, disable_tqdm=True)
+
+    def _fitting(self, request: Instance) -> Instance:
+        text, options = request.args
+        wanted = normalize_gen_kwargs(options, self.max_gen_toks)["max_gen_toks"]
+        room = room_for_answer(wanted, self.max_length)
+        self.num_left_truncated += len(self.tok_encode(text)) > self.max_length - room
+        return replace(request, arguments=(text, {**options, "max_gen_toks": room}))
 
     def score(self, pairs: Sequence[Pair]) -> list[Score]:
         """As of `HFLM`, which computes answers that share all but one token once."""
