@@ -7,13 +7,14 @@ of the corpus, and what the second covers of the item comes after what the first
 have the class that one place with all of it would have.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.audit import AuditRules
-from contamination.clusters import Worth, clusters_of
+from contamination.clusters import CLUSTER, Worth, clusters_of
 from contamination.index import Index
 from contamination.rules import CLASSES, DIRTY, classify
 
@@ -21,6 +22,7 @@ _HALF_BITS = 0.2
 """Bits of a half, as a share of those that a finding needs."""
 _FIRST_WORDS = 20
 """A second half begins within so many words of its document."""
+_PART_DOCUMENTS = 20_000
 _NUM_DIRTY = len(DIRTY)
 assert set(CLASSES[:_NUM_DIRTY]) == DIRTY
 
@@ -62,7 +64,8 @@ def called_places(
             neighbour; its number if not given.
         reach: how far apart two documents may stand that hold two halves.
     """
-    clusters = clusters_of(hits, index, worth, _HALF_BITS * rules.min_bits)
+    parts = _parts(hits, index, worth, rules.min_bits, order, reach)
+    clusters = np.concatenate([np.empty(0, CLUSTER), *parts])
     classes = classify(clusters, worth, rules)
     first, second = _pairs(clusters, order, reach)
     joint = classify(_joined(clusters[first], clusters[second], worth), worth, rules)
@@ -73,6 +76,32 @@ def called_places(
         classes[side[better]] = joint[better]
         halves[side[better]] = True
     return Places(clusters, classes, halves).only(classes >= 0)
+
+
+def _parts(
+    hits: NDArray[np.void],
+    index: Index,
+    worth: Worth,
+    min_bits: float,
+    order: NDArray[np.int64] | None,
+    reach: int,
+) -> Iterator[NDArray[np.void]]:
+    """Clusters of `min_bits`, and smaller ones that may be halves, some documents at a time.
+
+    Nearly all small clusters are stock phrases, and there are many.
+    """
+    borders = np.flatnonzero(np.diff(hits["document"], prepend=-1, append=-1))
+    for first in range(0, len(borders) - 1, _PART_DOCUMENTS):
+        last = min(first + _PART_DOCUMENTS, len(borders) - 1)
+        around = borders[max(0, first - reach)], borders[min(last + reach, len(borders) - 1)]
+        clusters = clusters_of(hits[slice(*around)], index, worth, _HALF_BITS * min_bits)
+        bits = clusters["question_bits"] + clusters["answer_bits"]
+        kept = np.maximum(bits, clusters["passage_bits"]) >= min_bits
+        for side in _pairs(clusters, order, reach):
+            kept[side] = True
+        own = hits["document"][[borders[first], borders[last] - 1]]
+        kept &= (clusters["document"] >= own[0]) & (clusters["document"] <= own[1])
+        yield clusters[kept]
 
 
 def _pairs(

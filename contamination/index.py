@@ -23,16 +23,17 @@ from contamination.lookup import Tables, find, narrow_tables, tables_of
 from contamination.sequences import Sequences, found_in, sequences_of, with_decoys
 from contamination.words import RECIPE_HASH
 from shards.atomic import atomic_write, write_json_atomic
-from shards.hashing import blake3_json
+from shards.hashing import blake3_file, blake3_json
 
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 RUN_WORDS = 5
 """Words in a seed. With 5, 98 % of real test questions can be found; with 13 only 72 %."""
 
 _ROLL = np.uint64(0xD6E8FEB86659FD93)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
-_MANY = np.uint32(1 << 31)
-"""Set in `Index.places` where a seed has several places."""
+_TWO, _MANY = np.uint32(1 << 30), np.uint32(1 << 31)
+"""Set in `Index.places` where a seed has two places, or more."""
+_LOW = _TWO - np.uint32(1)
 _HINT_WORDS = 32
 """One word of so many has its item noted; the others' are found by walking on from there."""
 
@@ -59,8 +60,9 @@ class Index:
         buckets: uint32 [2**k + 1].
         keys: uint16 [num_seeds].
         places: uint32 [num_seeds], first word of a seed in the sequences; of a seed with several
-            places `_MANY` and where they are listed in
-        repeated: uint32, for each such seed how many, and then its places, ascending.
+            places `_TWO` or `_MANY` and where they are listed in
+        repeated: uint32, for each such seed its places, ascending, and before more than two their
+            number.
         sequences: the items' words.
     """
 
@@ -113,7 +115,7 @@ def index_key(benchmarks: list[Benchmark]) -> str:
 def cached_index(benchmarks: list[Benchmark], cache: Path) -> Index:
     """The index, memory-mapped from `cache`, where it is built at first use."""
     directory = cache / f"index-{index_key(benchmarks)}"
-    if not (directory / "index.json").is_file():
+    if not _is_whole(directory):
         _save(build_index(benchmarks), directory)
     return open_index(directory)
 
@@ -126,9 +128,9 @@ def build_index(benchmarks: list[Benchmark]) -> Index:
     """
     real = sequences_of(benchmarks)
     sequences = with_decoys(real)
-    if len(sequences.words) >= _MANY:
+    if len(sequences.words) >= _TWO:
         raise AuditError(
-            f"{len(real.words):,} words in the benchmarks, an index takes {_MANY // 2:,}: "
+            f"{len(real.words):,} words in the benchmarks, an index takes {_TWO // 2:,}: "
             "audit them in several commands"
         )
     hashes, places = _all_seeds(sequences.words, sequences.vocabulary, sequences.bounds)
@@ -155,7 +157,7 @@ def _packed(places, first):  # type: ignore[no-untyped-def]
     total = 1  # an empty file cannot be memory-mapped
     for seed in range(len(first) - 1):
         size = first[seed + 1] - first[seed]
-        total += size + 1 if size > 1 else 0
+        total += 0 if size == 1 else 2 if size == 2 else size + 1
     out, repeated = np.empty(len(first) - 1, np.uint32), np.zeros(total, np.uint32)
     n = 1
     for seed in range(len(first) - 1):
@@ -163,10 +165,12 @@ def _packed(places, first):  # type: ignore[no-untyped-def]
         if size == 1:
             out[seed] = places[first[seed]]
             continue
-        out[seed] = _MANY | np.uint32(n)
-        repeated[n] = size
-        repeated[n + 1 : n + 1 + size] = places[first[seed] : first[seed + 1]]
-        n += size + 1
+        out[seed] = np.uint32(n) | (_TWO if size == 2 else _MANY)
+        if size > 2:
+            repeated[n] = size
+            n += 1
+        repeated[n : n + size] = places[first[seed] : first[seed + 1]]
+        n += size
     return out, repeated
 
 
@@ -174,9 +178,11 @@ def _packed(places, first):  # type: ignore[no-untyped-def]
 def places_of(seed, occurrences):  # type: ignore[no-untyped-def]
     """The places of a seed: an array, and from where to where in it."""
     place = occurrences.places[seed]
-    if place < _MANY:
+    at = np.int64(place & _LOW)
+    if place < _TWO:
         return occurrences.places, np.int64(seed), np.int64(seed) + 1
-    at = np.int64(place - _MANY)
+    if place < _MANY:
+        return occurrences.repeated, at, at + 2
     return occurrences.repeated, at + 1, at + 1 + np.int64(occurrences.repeated[at])
 
 
@@ -192,8 +198,8 @@ def item_at(place, occurrences):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def seed_hash(place, occurrences):  # type: ignore[no-untyped-def]
     """The hash of the five words from one of `Index.places` on."""
-    if place >= _MANY:
-        place = occurrences.repeated[place - _MANY + np.uint32(1)]
+    if place >= _TWO:
+        place = occurrences.repeated[(place & _LOW) + (place >> np.uint32(31))]
     value = np.uint64(0)
     for k in range(RUN_WORDS):
         value = value * _ROLL + occurrences.vocabulary[occurrences.words[np.int64(place) + k]]
@@ -315,9 +321,21 @@ def _save(index: Index, directory: Path) -> None:
     for name, array in arrays.items():
         with atomic_write(directory / f"{name}.npy") as file:
             np.save(file, array, allow_pickle=False)
-    write_json_atomic(
-        directory / "index.json", {"key": index.key, "num_items": index.num_items}
-    )  # last: its presence says that the rest is whole
+    sums = {name: blake3_file(directory / f"{name}.npy") for name in arrays}
+    facts = {"key": index.key, "num_items": index.num_items, "blake3": sums}
+    write_json_atomic(directory / "index.json", facts)  # last: it says that the rest is whole
+
+
+def _is_whole(directory: Path) -> bool:
+    """Whether a stored index is there, undamaged."""
+    try:
+        facts = json.loads((directory / "index.json").read_bytes())
+        return all(
+            blake3_file(directory / f"{name}.npy") == known
+            for name, known in facts["blake3"].items()
+        ) and facts["key"] == directory.name.removeprefix("index-")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def open_index(directory: Path) -> Index:

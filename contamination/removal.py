@@ -24,7 +24,7 @@ from contamination.words import hash_words_of_texts
 _MARGIN = 0.9
 """Bits that are asked for, as a share of the audit's."""
 _COVERAGE_MARGIN = 0.95
-_REACH = 16
+_REACH = 4
 """Halves of an item are looked for in documents so far apart: those between may yet be dropped."""
 
 
