@@ -363,11 +363,11 @@ def test_giant_documents(tmp_path: Path, megabytes: int, words: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_ten_million_empty_documents(tmp_path: Path) -> None:
+def test_half_a_million_empty_documents(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     with path.open("wb") as file:
         file.write(lines_of(20))
-        for _ in range(1000):
+        for _ in range(50):
             file.write(b'{"text": ""}\n' * 10_000)
         file.write(lines_of(21)[len(lines_of(20)) :])
     source = {"kind": "jsonl", "paths": [str(path)]}
@@ -375,6 +375,6 @@ def test_ten_million_empty_documents(tmp_path: Path) -> None:
     print(f"{peak:.0f} MB at most")
     assert code == 0, output
     facts = Dataset.open(tmp_path / "out").manifest.sources["s"]
-    assert facts.funnel[0].dropped["empty"].documents == 10_000_000
+    assert facts.funnel[0].dropped["empty"].documents == 500_000
     assert facts.splits["train"].documents == 21
-    assert peak < 2000
+    assert peak < 800
