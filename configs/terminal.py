@@ -4,6 +4,8 @@ Where stdout is no terminal (a log file, CI), progress becomes a plain line ever
 """
 
 import errno
+import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -124,13 +126,19 @@ _OF_THE_MACHINE = {
 }
 
 
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
 def machine_trouble(error: BaseException) -> str | None:
     """What to tell the user where the disk or the system refused; None for anything else."""
-    if not isinstance(error, OSError) or error.errno not in _OF_THE_MACHINE:
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (said := _RUST_ERROR.search(str(error))):  # polars, safetensors
+        number = int(said[1])
+    if number not in _OF_THE_MACHINE:
         return None
-    where = f"{error.filename}: " if error.filename else ""
-    way_out = _OF_THE_MACHINE[error.errno]
-    return f"{where}{error.strerror} (errno {error.errno}); {way_out}, and run the command again"
+    name = getattr(error, "filename", None)
+    where, way_out = f"{name}: " if name else "", _OF_THE_MACHINE[number]
+    return f"{where}{os.strerror(number)} (errno {number}); {way_out}, and run the command again"
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -145,7 +153,7 @@ def main(app: typer.Typer) -> None:
         app()
     except KeyboardInterrupt:
         fail(KeyboardInterrupt("interrupted; run the same command again to go on"))
-    except (ValueError, OSError) as error:
+    except Exception as error:
         trouble = machine_trouble(error)
         if trouble is not None:
             fail(OSError(trouble))

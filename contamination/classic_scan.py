@@ -14,6 +14,7 @@ from contamination.classic_words import WordMatches, match_words, no_matches, wo
 from contamination.corpus import Batch, Corpus
 from contamination.items import Benchmark
 from contamination.pieces import in_order
+from contamination.stored import is_sound
 from contamination.words import RECIPE_HASH
 from shards.atomic import atomic_write
 from shards.hashing import blake3_json
@@ -82,7 +83,7 @@ def _parts(
     ):
         for piece in corpus.pieces:
             path = folder / f"{piece.key}.npz"
-            if not path.is_file():
+            if not is_sound(path):
                 blocks = in_order(
                     corpus, piece, lambda block: task(corpus.decode(block)), pool, workers, bar
                 )

@@ -323,6 +323,7 @@ def _save(index: Index, directory: Path) -> None:
             np.save(file, array, allow_pickle=False)
     sums = {name: blake3_file(directory / f"{name}.npy") for name in arrays}
     facts = {"key": index.key, "num_items": index.num_items, "blake3": sums}
+    facts["digest"] = blake3_json(facts)
     write_json_atomic(directory / "index.json", facts)  # last: it says that the rest is whole
 
 
@@ -330,10 +331,10 @@ def _is_whole(directory: Path) -> bool:
     """Whether a stored index is there, undamaged."""
     try:
         facts = json.loads((directory / "index.json").read_bytes())
-        return all(
-            blake3_file(directory / f"{name}.npy") == known
-            for name, known in facts["blake3"].items()
-        ) and facts["key"] == directory.name.removeprefix("index-")
+        if facts.pop("digest") != blake3_json(facts):
+            return False
+        sums = facts["blake3"].items()
+        return all(blake3_file(directory / f"{name}.npy") == known for name, known in sums)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -6,10 +6,12 @@ several scans, each for some of the benchmarks, add up to the result of one scan
 same hits in the same order.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +62,7 @@ class Store:
 
     def missing(self, piece: Piece, benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
         """The benchmarks that the piece was not scanned for."""
-        if self._path(piece, index_key(list(benchmarks))).is_file():
+        if is_sound(self._path(piece, index_key(list(benchmarks)))):
             return []
         have = frozenset[str]().union(*(known for _, known in self._known(piece)))
         return [benchmark for benchmark in benchmarks if benchmark.digest not in have]
@@ -111,7 +113,24 @@ class Store:
 
     def _known(self, piece: Piece) -> list[tuple[Path, frozenset[str]]]:
         folder = self.folder / scan_key() / piece.key
-        return [(path, _benchmarks_of(path)) for path in sorted(folder.glob("*.npz"))]
+        return [
+            (path, _benchmarks_of(path)) for path in sorted(folder.glob("*.npz")) if is_sound(path)
+        ]
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a stored result is there, undamaged; a damaged one is taken away.
+
+    The archive has a checksum of every array, which is compared when the array is read.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return all(stored[name] is not None for name in stored.files)
+    except (OSError, EOFError, ValueError, KeyError, NotImplementedError, BadZipFile, zlib.error):
+        path.unlink(missing_ok=True)
+        return False
 
 
 def _benchmarks_of(path: Path) -> frozenset[str]:

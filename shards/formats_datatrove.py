@@ -53,13 +53,14 @@ def open_datatrove(path: Path, reading: Reading) -> TokenFile:
     ends = np.fromfile(index_path, "<u8").astype(np.int64)
     total, size = int(ends[-1]) if len(ends) else 0, path.stat().st_size
     token_bytes = size // total if total > 0 else 2
-    if (
-        token_bytes not in _TYPES
-        or total * token_bytes != size
-        or (np.diff(ends, prepend=0) < 0).any()
-    ):
+    if token_bytes not in _TYPES or total * token_bytes != size or not _ascending(ends):
         raise DatasetError(
             f"{path}: {size} bytes, the index ends at token {total}, which makes neither uint16 "
             "nor uint32; one of the two is cut off or of another file"
         )
     return TokenFile(path, map_tokens(path, 0, _TYPES[token_bytes]), ends)
+
+
+def _ascending(ends: "np.ndarray[Any, np.dtype[np.int64]]") -> bool:
+    """Compared, not subtracted: the difference of two numbers of a damaged file may overflow."""
+    return not len(ends) or bool(ends[0] >= 0 and (ends[1:] >= ends[:-1]).all())

@@ -100,6 +100,6 @@ def _arrays(
     places = np.fromfile(path, "<i8", sequences, offset=places_at)
     bounds = np.fromfile(path, "<i8", documents, offset=places_at + 8 * sequences)
     sound = len(bounds) and bounds[0] == 0 and bounds[-1] == sequences
-    if not sound or (np.diff(bounds) < 0).any() or (lengths < 0).any():
+    if not sound or (bounds[1:] < bounds[:-1]).any() or (lengths < 0).any():
         raise DatasetError(f"{path}: the document index does not run from 0 to {sequences}")
     return lengths, places, bounds

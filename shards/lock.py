@@ -43,9 +43,7 @@ def held(
     file = _taken(path, what, way_out, error)
     _here.add(name)
     try:
-        file.truncate(0)
-        file.write(_owner_text())
-        file.flush()
+        _say_owner(path, file)
         yield
     finally:
         _here.discard(name)
@@ -68,6 +66,16 @@ def _taken(path: Path, what: str, way_out: str, error: type[Exception]) -> IO[st
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()  # the last owner removed it between our opening and our locking it
+
+
+def _say_owner(path: Path, file: IO[str]) -> None:
+    try:
+        file.truncate(0)
+        file.write(_owner_text())
+        file.flush()
+    except OSError as error:
+        error.filename = str(path)  # the system names no file where writing fails
+        raise
 
 
 def no_locks(path: Path, reason: OSError) -> str:

@@ -66,13 +66,14 @@ class Job:
         self, env: dict[str, str] | None = None, user: int | None = None
     ) -> "subprocess.CompletedProcess[str]":
         line = (sys.executable, "-m", "tally", *self.command)
+        cache = {"TALLY_CACHE": str(self.output.parent / "cache")}
         return subprocess.run(
-            line, cwd=ROOT, env=ONE_THREAD | (env or {}), capture_output=True, text=True,
+            line, cwd=ROOT, env=ONE_THREAD | cache | (env or {}), capture_output=True, text=True,
             check=False, timeout=300, user=user,
         )  # fmt: skip
 
     def forget(self) -> None:
-        for path in (self.output, *(self.output.with_name(name) for name in self.leftovers)):
+        for path in (self.output, *(self.output.parent / name for name in self.leftovers)):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -117,7 +118,8 @@ def audit_job(folder: Path) -> Job:
     output = folder / "out" / "made"
     items = f"items={folder}/items.csv?question=question&answer=answer"
     command = ("audit", str(folder / "t.jsonl"), "-b", items, "-o", str(output))
-    return Job(command, output, (), lambda: tree(output, ("audit_log.json", "work/")))
+    ignored = ("audit_log.json", "work/")
+    return Job(command, output, ("cache/audit",), lambda: tree(output, ignored))
 
 
 def train_job(folder: Path) -> Job:
