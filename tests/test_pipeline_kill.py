@@ -7,16 +7,40 @@ import signal
 import subprocess
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
+from configs.build import BuildConfig
+from pipeline.build import build
+from tests.helpers import byte_tokenizer
+
 ROOT = Path(__file__).parent.parent
+NOTICE = "Sign up for the letter of the parish and read the news of the mills every Sunday."
+QUESTION = (
+    "Which toy did the blacksmith of Skerryvore hammer from tin for nineteen orphans of the "
+    "November storm, and where did the harbour master hide it?"
+)
 STAGES = [
-    "extract-text", "extract-math", "filter-text", "filter-math", "signatures", "order",
-    "candidates", "ngrams", "similar", "dedup",
+    "extract-text", "extract-math", "filter-text", "filter-math", "held-*", "signatures", "order",
+    "candidates", "ngrams", "similar", "dedup", "units", "repeats", "keepers", "passages",
+    "benchmarks", "scan", "decontaminate",
     "tokenizer", "encoder", "encode", "layout", "pack",
 ]  # fmt: skip
+
+
+def held_dataset(folder: Path) -> Path:
+    """A dataset that must not be repeated: it has some of the documents."""
+    texts = {f"h{i}": " ".join(f"w{(i * 37 + k) % 1000}" for k in range(120)) for i in range(50)}
+    lines = "\n".join(json.dumps({"id": key, "text": text}) for key, text in texts.items())
+    (folder / "held.json").write_text(lines, encoding="utf-8")
+    byte_tokenizer().save(str(folder / "bytes.tokenizer"))
+    source = {"kind": "jsonl", "licence": "CC0", "paths": [f"{folder}/held.json"], "id": "id"}
+    tokenizer = {"file": f"{folder}/bytes.tokenizer"}
+    values = {"name": "held", "sources": {"old": source}, "tokenizer": tokenizer}
+    assert build(BuildConfig.model_validate(values), folder / "held")
+    return folder / "held"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +50,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with (folder / f"{part}.jsonl").open("w", encoding="utf-8") as file:
             for i in range(400):
                 words = " ".join(f"w{(i * 37 + k * (part % 3 + 1)) % 1000}" for k in range(120))
-                file.write(json.dumps({"id": f"{part}-{i}", "text": words}) + "\n")
+                text = f"{words}\n{NOTICE}" if i % 5 else f"{words}\n{QUESTION}\n{words[::-1]}"
+                file.write(json.dumps({"id": f"{part}-{i}", "text": text}) + "\n")
     values = {
         "name": "killed",
         "sources": {
@@ -37,10 +62,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "kind": "docstrings", "licence": "BSD", "profile": "math", "packages": ["networkx"],
             },
         },
+        "dedup": {"against": [str(held_dataset(folder))], "passages": {}},
+        "decontamination": {"benchmarks": [f"quiz={folder}/quiz.json"], "action": "cut"},
         "split": {"val_fraction": 0.05},
         "tokenizer": {"vocab_size": 2000},
         "shards": {"shard_tokens": 50_000},
     }  # fmt: skip
+    item = {"id": "q", "question": QUESTION, "answer": "the tin toy forge"}
+    (folder / "quiz.json").write_text(json.dumps(item), encoding="utf-8")
     path = folder / "build.yaml"
     path.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
     return path
@@ -69,8 +98,8 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def is_under_way(work: Path, stage: str) -> bool:
-    """The stage has its directory, whose hash follows the name, and is not done."""
-    found = [path for path in work.glob(f"{stage}-*") if len(path.name) == len(stage) + 17]
+    """The stage has its directory, whose key follows the name, and is not done."""
+    found = [path for path in work.glob("*-*") if fnmatch(path.name.rpartition("-")[0], stage)]
     return any(not (path / "done.json").exists() for path in found)
 
 
