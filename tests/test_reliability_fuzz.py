@@ -17,8 +17,7 @@ from tests.fuzz_targets import small_plan, targets
 _CASES = 25
 _NAMES = ["a", *(f"a{i}" for i in range(40))]
 _LAUGHS = "a: &a [1, 1]\n" + "".join(
-    f"{name}: &{name} [*{before}, *{before}]\n"
-    for before, name in pairwise(_NAMES)
+    f"{name}: &{name} [*{before}, *{before}]\n" for before, name in pairwise(_NAMES)
 )
 
 

@@ -142,8 +142,8 @@ def corpus(folder: Path) -> Path:
     with (folder / "items.csv").open("w", encoding="utf-8") as file:
         file.write("question,answer\n")
         for i in range(0, 400, 50):
-            words = [f"w{(i * 37 + k) % 1000}" for k in range(40)]
-            file.write(f"{' '.join(words)},{words[-1]}\n")
+            question = [f"w{(i * 37 + k) % 1000}" for k in range(40)]
+            file.write(f"{' '.join(question)},{question[-1]}\n")
     return folder
 
 

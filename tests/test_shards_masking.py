@@ -16,6 +16,7 @@ EOS = 9
 def test_borders_and_targets_by_hand() -> None:
     tokens = np.array([[1, 2, 9, 3, 4], [9, 5, 6, 9, 7], [1, 1, 1, 1, 9]], dtype=np.uint16)
     mask = document_mask(tokens, EOS)
+    assert mask.cu_seqlens is not None
     # Inputs: 1 2 9 | 3 || 9 | 5 6 9 || 1 1 1 1; the last row's EOS is a target only.
     assert mask.cu_seqlens.tolist() == [0, 3, 4, 5, 8, 12]
     assert mask.cu_seqlens.dtype == np.int32
@@ -38,6 +39,7 @@ def test_borders_equal_a_walk_over_the_tokens(rows: int, seq_len: int, seed: int
             if place == 0 or tokens[row, place - 1] == 0:
                 begins.append(row * seq_len + place)
             masked += tokens[row, place] == 0
+    assert mask.cu_seqlens is not None
     assert mask.cu_seqlens.tolist() == [*begins, rows * seq_len]
     assert mask.masked_targets == masked
 
@@ -59,6 +61,7 @@ def test_masked_logits_are_those_of_each_document_alone(num_kv_heads: int) -> No
     model.double()
     tokens = np.array([[1, 2, 9, 3, 4, 5, 9, 9, 6, 7, 8, 1, 2], [1] * 5 + [9] + [2] * 7])
     mask = document_mask(tokens.astype(np.uint16), EOS)
+    assert mask.cu_seqlens is not None
     inputs = torch.from_numpy(tokens[:, :-1])
     together = model(inputs, torch.from_numpy(mask.cu_seqlens)).flatten(0, 1)
     flat = inputs.flatten()

@@ -13,10 +13,10 @@ from configs.terminal import progress
 from shards.plan import Plan
 from shards.plan_file import load_plan
 from tests.tiny_run import make_run
-from train.subject import load_subject
 from train.heldout import heldout_run, prove_held_out, score_stream, unigram_entropy
 from train.process import prepare_process
 from train.run_data import run_datasets, run_plan
+from train.subject import load_subject
 
 
 @pytest.fixture(scope="module")
