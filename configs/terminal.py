@@ -4,6 +4,7 @@ Where stdout is no terminal (a log file, CI), progress becomes a plain line ever
 """
 
 import errno
+import faulthandler
 import os
 import re
 import sys
@@ -121,6 +122,7 @@ _OF_THE_MACHINE = {
     errno.ENOLCK: "the file system has no locks; mount it with locks, or choose another place",
     errno.ESTALE: "the network share was exchanged under us; mount it again",
     errno.ETIMEDOUT: "the storage did not answer; look at its state",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EMFILE: "too many open files; raise `ulimit -n`",
     errno.ENFILE: "the machine has too many open files; close some",
 }
@@ -149,6 +151,7 @@ def fail(error: BaseException) -> NoReturn:
 
 def main(app: typer.Typer) -> None:
     """Run a command line; our own exceptions and a full disk are said plainly, bugs keep theirs."""
+    faulthandler.enable(2)  # where a mapped file cannot be read, the system kills: say the line
     try:
         app()
     except KeyboardInterrupt:

@@ -69,14 +69,17 @@ class DocumentFile:
     """Writes documents into one Parquet file, which appears when the `with` block succeeds."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._stack = path, ExitStack()
+        self._path = path
         self._rows: list[dict[str, Any]] = []
         self._characters = 0
 
     def __enter__(self) -> "DocumentFile":
-        file = self._stack.enter_context(atomic_write(self._path))
         options = {"compression": "zstd", "use_dictionary": ["origin_file", "reason"]}
-        self._writer = self._stack.enter_context(pq.ParquetWriter(file, SCHEMA, **options))
+        with ExitStack() as stack:  # leaves nothing open where the disk fails
+            file = stack.enter_context(atomic_write(self._path))
+            self._writer = stack.enter_context(pq.ParquetWriter(file, SCHEMA, **options))
+            stack.push(self._write_rest)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -85,9 +88,16 @@ class DocumentFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def _write_rest(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if error is None:
             self._flush()
-        self._stack.__exit__(kind, error, traceback)
 
     def add(self, doc: Document, reason: str | None = None) -> None:
         """Append a document, with the reason where it is being dropped."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
@@ -52,19 +52,14 @@ class ReadWarc(PipelineStep):
         yield from sound(file.name, self._pages(file))
 
     def _pages(self, file: InputFile) -> Iterator[Document]:
-        records = import_module("warcio.archiveiterator").ArchiveIterator
-        broken = import_module("warcio.exceptions").ArchiveLoadFailed
         extract = extractor(self.spec)
         with ExitStack() as stack:
             stream, report = open_tracked(file.path, stack)
-            try:
-                for row, record in enumerate(records(stream)):
-                    report()
-                    if record.rec_type in _ARCHIVED:
-                        yield self._page(record, row, file, extract)
-                    _refuse_cut(record)
-            except broken as error:
-                raise EOFError(str(error)) from error
+            for row, record in enumerate(_records(stream)):
+                report()
+                if record.rec_type in _ARCHIVED:
+                    yield self._page(record, row, file, extract)
+                _refuse_cut(record)
 
     def _page(
         self, record: Any, row: int, file: InputFile, extract: Callable[[str], str | None]
@@ -74,7 +69,10 @@ class ReadWarc(PipelineStep):
         if content is None:
             return document(key, "", file.name, row, _address(record), "too_large")
         record.content_stream = lambda: io.BytesIO(content)
-        found = process_record(record)  # reads the record's content
+        try:
+            found = process_record(record)  # reads the record's content
+        except KeyError as error:
+            raise EOFError(f"a record without {error}") from None
         if not found:
             return document(key, "", file.name, row, _address(record), "not_html")
         text, reason = found["text"], None
@@ -82,6 +80,16 @@ class ReadWarc(PipelineStep):
             text, reason = _extracted(found["text"], extract, self.spec.timeout_s)
         sound = text.encode("utf-8", "replace").decode("utf-8")
         return document(key, sound, file.name, row, found["url"], reason or _flaw(text, sound))
+
+
+def _records(stream: BinaryIO) -> Iterator[Any]:
+    """The records; whatever a damaged one makes warcio stumble over is damage: EOFError."""
+    iterator = import_module("warcio.archiveiterator").ArchiveIterator
+    broken = import_module("warcio.exceptions").ArchiveLoadFailed
+    try:
+        yield from iterator(stream)
+    except (broken, AttributeError, LookupError, ValueError) as error:
+        raise EOFError(f"a record that cannot be read: {error}") from error
 
 
 def _bounded(stream: Any, most: int) -> bytes | None:

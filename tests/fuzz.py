@@ -14,10 +14,12 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from configs.terminal import is_user_error
+from configs.terminal import is_user_error, machine_trouble
+from tests.fuzz_readers import reader_targets
 from tests.fuzz_targets import Target, targets
 from tests.mutations import mutations
 
@@ -49,26 +51,32 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (now + _ROOM_BYTES, resource.RLIM_INFINITY))
 
 
+def all_targets(folder: Path) -> Iterator[Target]:
+    """Every parser; files are made below `folder`."""
+    yield from targets(folder)
+    yield from reader_targets(folder / "readers")
+
+
 def fuzz(target: Target, seed: int, count: int) -> Outcome:
     """Run `count` cases of a target."""
     read = refused = 0
     bugs: dict[str, Bug] = {}
-    signal.signal(signal.SIGPROF, _too_long)
+    signal.signal(signal.SIGVTALRM, _too_long)  # readers of web pages use SIGPROF
     start = time.monotonic()
     for data in mutations(target.examples, seed, count):
-        signal.setitimer(signal.ITIMER_PROF, _MOST_S)
+        signal.setitimer(signal.ITIMER_VIRTUAL, _MOST_S)
         try:
             target.parse(data)
             read += 1
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            if is_user_error(error):
+            if is_user_error(error) or machine_trouble(error):  # either is a line without traceback
                 refused += 1
             else:
                 bugs.setdefault(_place(error), Bug(target.name, _said(error), data))
         finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     return Outcome(read, refused, list(bugs.values()), time.monotonic() - start)
 
 
@@ -98,7 +106,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     total = collections.Counter[str]()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        chosen = [t for t in targets(Path(folder)) if given.only in t.name]
+        chosen = [t for t in all_targets(Path(folder)) if given.only in t.name]
         limit_memory()
         share = given.cases // sum(_weight(t) for t in chosen)
         for target in chosen:
@@ -124,7 +132,10 @@ def main() -> None:
 def _weight(target: Target) -> int:
     """Cases of a target against those of the slowest ones."""
     quick = ("look-up", ".idx", ".index", "manifest", "llmc", ".csv", ".gz")
-    slow = ("parquet", "yaml", "tokenizer", "audited", "samples", "document index", "inside")
+    slow = (
+        "parquet", "yaml", "tokenizer", "audited", "samples", "document index", "inside", "warc",
+        "checkpoint", "audit.json", "datasets",
+    )  # fmt: skip
     if any(word in target.name for word in slow):
         return 1
     return 20 if any(word in target.name for word in quick) else 4

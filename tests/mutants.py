@@ -1,36 +1,55 @@
 """Mutation testing of the accounting: `python -m tests.mutants shards/plan.py --limit 60`.
 
-Every mutant is the module with one operator, constant, comparison or condition changed. It lives in
-a copy of the project, where the module's fast tests run; a mutant that none of them notices
-survives and is printed. Which survive for a reason is argued in docs/reliability.md.
+Every mutant is a module with one operator, constant, comparison or condition changed. A process
+that has loaded the libraries, but nothing of ours, forks for every mutant; the child loads the
+changed module instead of the file and runs the module's fast tests, the same cases of Hypothesis
+every time, until one fails. A mutant that none notices survives and is printed. Which survive for
+a reason is argued in docs/reliability.md.
 """
 
 import argparse
 import ast
 import copy
+import importlib.abc
+import importlib.util
 import os
 import random
-import shutil
-import subprocess
+import resource
+import signal
 import sys
-import tempfile
 import time
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
+import blake3  # noqa: F401  (loaded once, for all children)
+import hypothesis
+import hypothesis.extra.numpy
+import hypothesis.strategies
+import numpy as np  # noqa: F401
+import pydantic  # noqa: F401
+import pytest
+import tokenizers  # noqa: F401
+import yaml  # noqa: F401
+
 ROOT = Path(__file__).parent.parent
+_PLAN = ["test_shards_plan", "test_shards_plan_phases"]
 TESTS = {
     "shards/permutation.py": ["test_shards_permutation", "test_shards_plan"],
-    "shards/apportion.py": ["test_shards_plan", "test_shards_plan_phases"],
-    "shards/counters.py": ["test_shards_plan", "test_shards_plan_phases"],
-    "shards/layout.py": ["test_shards_layout", "test_shards_plan", "test_shards_plan_phases"],
-    "shards/coverage.py": ["test_shards_layout", "test_shards_plan_phases"],
-    "shards/plan.py": ["test_shards_plan", "test_shards_plan_phases", "test_shards_hazards"],
+    "shards/apportion.py": _PLAN,
+    "shards/counters.py": _PLAN,
+    "shards/layout.py": ["test_shards_layout", *_PLAN],
+    "shards/coverage.py": ["test_shards_plan_phases"],
+    "shards/plan.py": [*_PLAN, "test_shards_hazards", "test_shards_ledger"],
     "shards/plan_check.py": ["test_reliability_fuzz"],
     "shards/ledger.py": ["test_shards_ledger"],
-    "shards/accountant.py": ["test_shards_plan", "test_shards_plan_phases"],
-    "shards/visits.py": ["test_shards_plan", "test_shards_plan_phases"],
+    "shards/accountant.py": _PLAN,
+    "shards/visits.py": _PLAN,
 }
+"""The tests of a module, those that find most first."""
+_MOST_CPU_S, _MOST_S, _ROOM_BYTES = 60, 240, 4 << 30
 _COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -106,20 +125,82 @@ def _is_annotation(node: ast.BinOp) -> bool:
     return isinstance(node.op, ast.BitOr) and "None" in ast.unparse(node)
 
 
-def survives(copied: Path, module: str, mutant: Mutant, tests: list[str]) -> bool:
+class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads a mutant where its module is asked for."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self._name = module.removesuffix(".py").replace("/", ".")
+        self._file, self._source = str(ROOT / module), source
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        return importlib.util.spec_from_loader(name, self, origin=self._file)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = self._file
+        exec(compile(self._source, self._file, "exec"), module.__dict__)
+
+
+def survives(module: str, mutant: Mutant, tests: Sequence[str]) -> bool:
     """Whether the tests of a module pass with the mutant in its place."""
-    (copied / module).write_text(mutant.source, encoding="utf-8")
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(_run_tests(module, mutant.source, tests))
+        except BaseException:
+            os._exit(1)
+    deadline = time.monotonic() + _MOST_S
+    while time.monotonic() < deadline:
+        if (ended := os.waitpid(child, os.WNOHANG))[0]:
+            return ended[1] == 0
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def _run_tests(module: str, source: str, tests: Sequence[str]) -> int:
+    """Exit status of pytest, in a child that may not run or grow for ever."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU_S, _MOST_CPU_S))
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    room = pages * resource.getpagesize() + _ROOM_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    sys.meta_path.insert(0, _Instead(module, source))
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # a failure is enough
+    hypothesis.settings.register_profile(
+        "mutants", phases=phases, derandomize=True, database=None, deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )  # fmt: skip
     files = [f"tests/{name}.py" for name in tests]
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-m", "not slow and not gpu"]
-    environment = os.environ | {"PYTHONPATH": str(copied), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            [*command, "-p", "no:cacheprovider", *files], cwd=copied, env=environment,
-            capture_output=True, check=False, timeout=300,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # loaded before pytest began
+    chosen = ["-m", "not slow and not gpu", "--hypothesis-profile", "mutants"]
+    return int(pytest.main([*options, *chosen, *files]))
+
+
+def try_module(module: str, limit: int | None, part: tuple[int, int], deadline: float) -> None:
+    """Try the mutants of a module, print those that survive, and how many were tried."""
+    whole = (ROOT / module).read_text(encoding="utf-8")
+    found = places(whole)
+    chosen = random.Random(1).sample(found, min(limit or len(found), len(found)))
+    number, parts = part
+    tried = left = 0
+    if not survives(module, Mutant(0, "", "", whole), TESTS[module]):
+        sys.exit(f"{module}: its tests fail without any mutant")
+    for node, way in sorted(chosen)[number - 1 :: parts]:
+        if time.monotonic() > deadline:
+            break
+        tried += 1
+        one = mutant(whole, node, way)
+        if survives(module, one, TESTS[module]):
+            left += 1
+            print(f"{module}:{one.line}: {one.was[:90]!r} -> {one.now[:90]!r}", flush=True)
+    print(f"{module}: {tried} of {len(found)} mutants tried, {left} survived", flush=True)
 
 
 def main() -> None:
@@ -127,29 +208,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", default=list(TESTS))
     parser.add_argument("--limit", type=int, help="so many of a module, drawn at random")
+    parser.add_argument("--part", default="1/1", help="2/3: the second of three parts")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
-    given, start = parser.parse_args(), time.monotonic()
+    given = parser.parse_args()
+    number, parts = map(int, given.part.split("/"))
+    deadline = time.monotonic() + given.seconds
     for module in given.modules:
-        whole = (ROOT / module).read_text(encoding="utf-8")
-        found = places(whole)
-        chosen = found
-        if given.limit and len(chosen) > given.limit:
-            chosen = random.Random(1).sample(chosen, given.limit)
-        with tempfile.TemporaryDirectory() as folder:
-            copied = Path(folder) / "main"
-            shutil.copytree(
-                ROOT, copied, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__")
-            )
-            tried = left = 0
-            for number, way in chosen:
-                if time.monotonic() - start > given.seconds:
-                    break
-                tried += 1
-                one = mutant(whole, number, way)
-                if survives(copied, module, one, TESTS[module]):
-                    left += 1
-                    print(f"{module}:{one.line}: {one.was[:90]!r} -> {one.now[:90]!r}", flush=True)
-            print(f"{module}: {tried} of {len(found)} mutants tried, {left} survived", flush=True)
+        try_module(module, given.limit, (number, parts), deadline)
 
 
 if __name__ == "__main__":

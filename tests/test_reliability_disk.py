@@ -7,6 +7,7 @@ passes for whole; given again once the cause is gone, it ends as on a good disk.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -225,6 +226,31 @@ def test_every_command_on_broken_disks(tmp_path: Path, shim: Path, name: str) ->
     print(f"\n{name}: {noticed}; unchanged by {', '.join(HARMLESS)}")
     assert noticed["enospc"]
     assert noticed["eio-write"]
+
+
+_MAPPED = """
+import os, sys, typer
+from configs.terminal import main
+from shards.reader import Dataset
+app = typer.Typer()
+@app.command()
+def read(dataset: str):
+    stream = Dataset.open(dataset).stream("one")
+    stream.tokens(0, 10)
+    os.truncate(f"{dataset}/one/train/00000.bin", 0)
+    stream.tokens(0, 10)
+main(app)
+"""
+
+
+def test_a_mapped_file_that_cannot_be_read_says_where(tmp_path: Path) -> None:
+    """The system kills with SIGBUS, which no code can turn into an error; the line is told."""
+    dataset = make_dataset(tmp_path / "dataset", {"one": alphabets(20, 0)})
+    line = [sys.executable, "-c", _MAPPED, str(dataset.path)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGBUS
+    assert "Bus error" in done.stderr
+    assert "shards/reader.py" in done.stderr
 
 
 @contextmanager

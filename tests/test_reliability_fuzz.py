@@ -11,8 +11,8 @@ from configs.loading import parse_yaml
 from shards.errors import DatasetError
 from shards.json_input import parse_json
 from shards.plan import Plan
-from tests.fuzz import fuzz
-from tests.fuzz_targets import small_plan, targets
+from tests.fuzz import all_targets, fuzz
+from tests.fuzz_targets import small_plan
 
 _CASES = 25
 _NAMES = ["a", *(f"a{i}" for i in range(40))]
@@ -23,7 +23,7 @@ _LAUGHS = "a: &a [1, 1]\n" + "".join(
 
 @pytest.mark.filterwarnings("ignore")
 def test_parsers_raise_only_our_own_errors(tmp_path: Path) -> None:
-    for target in targets(tmp_path):
+    for target in all_targets(tmp_path):
         outcome = fuzz(target, seed=3, count=_CASES)
         assert not outcome.bugs, f"{target.name}: {[bug.said for bug in outcome.bugs]}"
         assert outcome.read + outcome.refused == _CASES

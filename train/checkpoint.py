@@ -11,7 +11,6 @@ A checkpoint is written under a temporary name and renamed, so a directory named
 complete once; COMPLETE shows whether it still is.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -19,9 +18,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import ValidationError
+
 from configs.model import ModelConfig
 from shards.atomic import sync, write_json_atomic
 from shards.hashing import blake3_file
+from shards.json_input import parse_json
 from train.errors import TrainError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.json"
 COMPLETE_FILE = "COMPLETE"
+_WAY_OUT = "put a checkpoint back that `tally train` wrote"
 
 
 class Checkpoint(NamedTuple):
@@ -115,8 +118,8 @@ def verify(path: Path) -> None:
         TrainError: a file is missing, superfluous or changed.
     """
     try:
-        sums = json.loads((path / COMPLETE_FILE).read_text())["blake3"]
-    except (OSError, ValueError, KeyError) as error:
+        sums = dict(parse_json((path / COMPLETE_FILE).read_bytes(), COMPLETE_FILE)["blake3"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{path}: COMPLETE is missing or unreadable ({error})") from None
     found = {str(file.relative_to(path)) for file in _files(path)}
     if found != set(sums):
@@ -182,9 +185,31 @@ def prune(run_dir: Path, keep: int, milestones: Collection[int] = ()) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """state.json of a checkpoint."""
-    state: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    """state.json of a checkpoint.
+
+    Raises:
+        TrainError: it is no JSON object.
+    """
+    file = path / STATE_FILE
+    state = parse_json(file.read_bytes(), str(file), TrainError)
+    if not isinstance(state, dict):
+        raise TrainError(f"{file}: {type(state).__name__} where an object belongs; {_WAY_OUT}")
     return state
+
+
+def read_shape(path: Path) -> ModelConfig:
+    """The model that a checkpoint says it is of.
+
+    Raises:
+        TrainError: none of ours.
+    """
+    try:
+        return ModelConfig.model_validate(read_state(path).get("model"))
+    except ValidationError as error:
+        what = error.errors()[0]
+        place = ".".join(["model", *map(str, what["loc"])])
+        said = f"{path / STATE_FILE}: {place}: {what['msg']}; {_WAY_OUT}"
+        raise TrainError(said) from None
 
 
 def load_model(run_dir: Path, step: int | None = None) -> "tuple[Decoder, int]":
@@ -198,15 +223,23 @@ def load_model(run_dir: Path, step: int | None = None) -> "tuple[Decoder, int]":
         TrainError: there is no such checkpoint, or it is broken.
     """
     import torch  # here, because looking for checkpoints must not cost its seconds
-    from safetensors.torch import load_file
 
     from train.model import Decoder
+    from train.state import read_weights
 
     checkpoint = _find(run_dir, step)
-    model_config = ModelConfig.model_validate(read_state(checkpoint.path)["model"])
-    with torch.device("meta"):
-        model = Decoder(model_config)
-    model.load_state_dict(load_file(checkpoint.path / MODEL_FILE), assign=True)
+    shape, weights = read_shape(checkpoint.path), read_weights(checkpoint.path)
+    try:
+        if shape.num_layers > len(weights):  # before so many are made
+            raise RuntimeError(f"{len(weights)} tensors for {shape.num_layers} layers")
+        with torch.device("meta"):
+            model = Decoder(shape)
+        model.load_state_dict(weights, assign=True)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise TrainError(
+            f"{checkpoint.path}: weights do not fit the model of {STATE_FILE} ({said}); {_WAY_OUT}"
+        ) from None
     return model.eval(), checkpoint.step
 
 

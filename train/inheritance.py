@@ -10,7 +10,7 @@ from configs.model import ModelConfig
 from configs.train import TrainConfig
 from shards.hashing import blake3_file
 from shards.plan import Plan
-from train.checkpoint import COMPLETE_FILE, checkpoint_path, read_state
+from train.checkpoint import COMPLETE_FILE, checkpoint_path, read_shape
 from train.growth import grown
 from train.segments import Segment, segment_at
 from train.state import load_moments, read_moments, read_weights, restore_random_state
@@ -87,4 +87,4 @@ def find_inheritance(
     if not begins or segment.change is None or not segment.change.remakes:
         return None
     folder = checkpoint_path(run_dir, step)
-    return Inheritance(folder, segment, ModelConfig.model_validate(read_state(folder)["model"]))
+    return Inheritance(folder, segment, read_shape(folder))

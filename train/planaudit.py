@@ -1,10 +1,11 @@
 """Whether the datasets of a plan were audited, and what was found: DATASET.audit/audit.json."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shards.errors import DatasetError
+from shards.json_input import parse_json
 from shards.remote import is_remote
 
 
@@ -34,20 +35,23 @@ def _said_of(directory: str, dataset_id: str) -> str | None:
             f"no audit in {folder}; `tally audit {directory} -b olmo:all` tells which benchmarks "
             "are in it"
         )
-    if audit["corpus"]["digest"] != dataset_id:
-        return f"{folder} audits {audit['corpus']['digest']}, not this dataset; audit it again"
-    totals = audit["totals"]
-    if totals["dirty_items"]:
+    try:
+        digest, totals = str(audit["corpus"]["digest"]), audit["totals"]
+        items, documents = int(totals["dirty_items"]), int(totals["dirty_documents"])
+    except (KeyError, TypeError, ValueError):
+        return f"{folder}/audit.json is none that `tally audit` wrote; audit it again"
+    if digest != dataset_id:
+        return f"{folder} audits {digest}, not this dataset; audit it again"
+    if items:
         return (
-            f"{totals['dirty_items']:,} benchmark items are in {totals['dirty_documents']:,} of "
-            f"its documents ({folder}/audit.html)"
+            f"{items:,} benchmark items are in {documents:,} of its documents ({folder}/audit.html)"
         )
     return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        values: dict[str, Any] = parse_json(path.read_bytes(), str(path))
+    except (OSError, DatasetError):
         return None
     return values

@@ -32,8 +32,16 @@ def check_state(folder: Path, state: dict[str, Any], plan_ids: Sequence[str]) ->
         plan_ids: of the run's plan and of those it grew from.
 
     Raises:
-        TrainError: it is, and the way out.
+        TrainError: it is, or state.json is not one that a run writes; and the way out.
     """
+    kinds = {"plan_id": str, "world_size": int, "skipped_steps": int}
+    wrong = [key for key, kind in kinds.items() if not isinstance(state.get(key), kind)]
+    if wrong or "parent" not in state:
+        missing = ", ".join(wrong or ["parent"])
+        raise TrainError(
+            f"{folder}/state.json: {missing} missing or of the wrong type; put a checkpoint back "
+            "that `tally train` wrote"
+        )
     if state["plan_id"] not in plan_ids:
         raise TrainError(
             f"{folder}: written under plan {state['plan_id']}, the run has {plan_ids[0]}; "

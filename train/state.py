@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from train.checkpoint import MODEL_FILE
+from train.errors import TrainError
 from train.pieces import give_moments, take_moments, take_weights
 
 
@@ -42,14 +44,26 @@ def save_state(engine: Any, folder: Path, *, rank: int, world_size: int, zero_st
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The float32 weights of a checkpoint by name."""
-    return load_file(folder / MODEL_FILE)
+    """The float32 weights of a checkpoint by name.
+
+    Raises:
+        TrainError: they are no safetensors.
+    """
+    return _tensors(folder / MODEL_FILE)
 
 
 def read_moments(folder: Path) -> dict[str, Tensor]:
     """`<parameter>/<moment>` of all parameters; empty where no step was taken yet."""
     files = sorted(folder.glob("optimizer_*.safetensors"))
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+    return {name: tensor for file in files for name, tensor in _tensors(file).items()}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        said = f"{path}: no safetensors ({error}); put a checkpoint back that `tally train` wrote"
+        raise TrainError(said) from None
 
 
 def load_moments(engine: Any, moments: Mapping[str, Tensor], zero_stage: int) -> None:
@@ -110,7 +124,7 @@ def _random_state() -> dict[str, Tensor]:
 
 def restore_random_state(folder: Path, rank: int) -> None:
     """Go on with the random numbers of the rank that wrote the checkpoint."""
-    states = load_file(_rng_file(folder, rank))
+    states = _tensors(_rng_file(folder, rank))
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])
