@@ -42,6 +42,18 @@ def test_order_is_stable_for_ever() -> None:
     assert big.forward(np.array([0, 1, 2, 999_999_999])).tolist() == GOLDEN_BIG
 
 
+@pytest.mark.parametrize(
+    ("n", "first"),
+    [
+        (256, [126, 170, 252, 110, 53, 99]),  # the last that is sorted
+        (257, [77, 221, 116, 186, 180, 66]),
+        (1024, [837, 349, 816, 91, 369, 90]),  # a square: both digits are below 32
+    ],
+)
+def test_order_at_the_borders_is_stable_for_ever(n: int, first: list[int]) -> None:
+    assert Permutation(n, "epoch", 0).forward(np.arange(6)).tolist() == first
+
+
 def test_neighbours_keys_and_low_bits_are_unrelated() -> None:
     n = 200_000
     order = Permutation(n, "epoch", 1, "web", 0).forward(np.arange(n))
@@ -67,8 +79,15 @@ def test_small_domains_reach_all_orders_evenly() -> None:
 def test_values_outside_the_domain_are_refused() -> None:
     with pytest.raises(ValueError, match="outside"):
         Permutation(5, 0).forward(np.array([5]))
-    with pytest.raises(ValueError, match="0 elements"):
-        Permutation(0, 0)
+    with pytest.raises(ValueError, match="outside"):
+        Permutation(5, 0).backward(np.array([-1]))
+    with pytest.raises(ValueError, match="outside"):
+        Permutation(300, 0).forward(np.array([300]))
+    with pytest.raises(ValueError, match="outside"):
+        Permutation(300, 0).backward(np.array([-1]))
+    for n in (0, 2**62 + 1):
+        with pytest.raises(ValueError, match=f"{n} elements"):
+            Permutation(n, 0)
 
 
 def test_a_billion_windows_there_and_back() -> None:
