@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import polars as pl
-
 from configs.build import BuildConfig
 from pipeline import bpe, funnel
 from pipeline.documents import task_file
@@ -76,10 +74,9 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
 
 def _sums(name: str, plan: Plan, planner: Planner) -> Iterator[funnel.Sums]:
     """What became of the documents of a source, task by task."""
-    columns = ["doc_id", "characters", "tokens", "stage", "reason"]
     for rank in plan.filtered.ranks_of(name):
         files = (of(plan.encode.directory, rank) for of in (task_file, edits_file))
-        yield funnel.sums(*(pl.read_parquet(file, columns=columns) for file in files))
+        yield from funnel.sums_of_files(*files)
 
 
 def _dedup_facts(plan: Plan) -> dict[str, Any]:

@@ -5,10 +5,12 @@ interrupted run) and must balance, or there is no dataset. Text that a rule edit
 and after, so a stage balances to the character and the token there too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from pipeline.errors import BuildError
 from shards.manifest import Dropped, Edited, FunnelStage, SplitFacts
@@ -20,6 +22,8 @@ PASSAGES, DECONTAMINATE = REVISING = ("passages", "decontaminate")
 EDITING = ("filter", *REVISING)
 """The stages that may edit text, in order."""
 _SIZES = ("characters", "tokens")
+_COLUMNS = ["doc_id", *_SIZES, "stage", "reason"]
+_PART_ROWS = 1_000_000
 
 
 class Count(NamedTuple):
@@ -41,6 +45,20 @@ class Sums(NamedTuple):
     before each editing stage (`_filter`, `_decontaminate`) and after the last edit."""
     edits: pl.DataFrame
     """By `stage` and `reason`: what the edit of that name changed, columns as `Edited`."""
+
+
+def sums_of_files(rows: Path, edits: Path) -> Iterator[Sums]:
+    """`sums` of files, some documents at a time.
+
+    Args:
+        rows: file of what `sums` needs of every document.
+        edits: file of the same of every text before an edit.
+    """
+    files = [pl.scan_parquet(path).select(_COLUMNS) for path in (rows, edits)]
+    parts = max(1, -(-pq.read_metadata(rows).num_rows // _PART_ROWS))
+    for part in range(parts):
+        here = pl.col("doc_id").hash() % parts == part
+        yield sums(*(file.filter(here).collect() for file in files))
 
 
 def sums(rows: pl.DataFrame, edits: pl.DataFrame) -> Sums:

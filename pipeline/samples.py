@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from pipeline.dedup import DUPLICATES
 from pipeline.documents import task_file
@@ -115,20 +116,29 @@ def edited_samples(work: Work) -> dict[tuple[str, str], list[Sample]]:
 
 
 def _choose(files: Iterable[Path], condition: pl.Expr) -> Chosen:
-    """The rows with the lowest content hashes, one a text; one file is in memory at a time."""
-    columns = ["stage", "reason", "content_hash", "doc_id", "characters"]
+    """The rows with the lowest content hashes, one a text; a row group is in memory at a time."""
     best = pl.DataFrame()
-    for task, path in enumerate(files):
-        rows = pl.read_parquet(path, columns=columns).filter(condition)
-        both = pl.concat([best, rows.with_columns(task=pl.lit(task))])
+    for task, rows in _row_groups(
+        files, ["stage", "reason", "content_hash", "doc_id", "characters"]
+    ):
+        both = pl.concat([best, rows.filter(condition).with_columns(task=pl.lit(task))])
         both = both.sort("content_hash", "doc_id").unique(
             ["stage", "reason", "content_hash"], keep="first", maintain_order=True
         )
         best = both.group_by("stage", "reason", maintain_order=True).head(NUMBER)
     out: Chosen = {}
+    if best.is_empty():
+        return out
     for row in best.sort("stage", "reason", "content_hash").to_dicts():
         out.setdefault((row["stage"], row["reason"]), []).append(row)
     return out
+
+
+def _row_groups(files: Iterable[Path], columns: list[str]) -> Iterator[tuple[int, pl.DataFrame]]:
+    for task, path in enumerate(files):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield task, pl.DataFrame(file.read_row_group(group, columns))
 
 
 def _dropped(work: Work, stage: str, reason: str, rows: list[dict[str, Any]]) -> Iterator[Sample]:

@@ -97,11 +97,9 @@ class SourcePlanner:
 
 def _recount(folder: Path, num_tasks: int) -> dict[str, Any]:
     """Documents and characters in the files of a folder, counted from their rows."""
-    columns = [
-        pl.read_parquet(task_file(folder, rank), columns=["characters"])["characters"]
-        for rank in range(num_tasks)
-    ]
-    tasks = [(len(column), int(column.sum())) for column in columns]
+    counted = pl.len().alias("documents"), pl.col("characters").sum()
+    files = (pl.scan_parquet(task_file(folder, rank)) for rank in range(num_tasks))
+    tasks = [file.select(*counted).collect().row(0) for file in files]
     documents, characters = (sum(task[i] for task in tasks) for i in (0, 1))
     return {"documents": documents, "characters": characters, "tasks": tasks}
 

@@ -21,6 +21,7 @@ from pipeline import (
     packing,
     revisions,
     roundtrip,
+    row_file,
     tokenizer_file,
     tokenizing,
 )
@@ -131,6 +132,7 @@ class TokenPlanner:
                 fast_forms,
                 revisions,
                 roundtrip,
+                row_file,
                 tokenizer_file,
                 tokenizing,
             ],

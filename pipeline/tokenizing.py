@@ -4,7 +4,7 @@ Dropped documents and duplicates are encoded too, to be counted: the funnel is i
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from pipeline.documents import SCHEMA, UNREADABLE, task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded, Encoder, encoder_of
 from pipeline.revisions import BEFORE, DROPPED, Revisions
 from pipeline.roundtrip import Checked, round_trip_of, total
+from pipeline.row_file import RowFile, row_file
 from pipeline.task_report import tracked
 from shards.atomic import atomic_write, write_json_atomic
 
@@ -78,27 +79,35 @@ class EncodeDocuments(PipelineStep):
         ends = document_ends(self.tokenizer, self.config)
         name = json.loads(self.encoder.read_text(encoding="utf-8"))["name"]
         encoder = encoder_of(name, self.tokenizer)
+        with (
+            row_file(task_file(self.folder, rank), ROWS_SCHEMA) as rows,
+            row_file(edits_file(self.folder, rank), ROWS_SCHEMA) as edits,
+        ):
+            checked = self._encode_kept(rank, encoder, ends, rows)
+            for stage, dropped, before in _not_passed_on(item, rank):
+                for file, path in ((rows, dropped), (edits, before)):
+                    for table in _counted(stage, path, encoder, ends):
+                        file.add(table)
+        write_json_atomic(_checked_file(self.folder, rank), checked._asdict())
+        yield from ()
+
+    def _encode_kept(
+        self, rank: int, encoder: Encoder, ends: DocumentEnds, rows: RowFile
+    ) -> Checked:
+        """Write the tokens of the kept documents; returns how many decoded to their texts."""
+        item = self.inputs[rank]
         decisions = Decisions(task_file(self.duplicates, rank), self.split)
-        round_trip, checked = round_trip_of(self.tokenizer), [Checked(0, 0)]
-        rows: list[pa.Table] = []
+        revisions = Revisions([folder for _, folder in item.revised], rank)
+        round_trip, checked = round_trip_of(self.tokenizer), Checked(0, 0)
         with atomic_write(tokens_file(self.folder, rank)) as out:
-            revisions = Revisions([folder for _, folder in item.revised], rank)
             for batch in map(revisions.apply, _batches(item.kept)):
                 fates = decisions.fates(*(batch[k].to_pylist() for k in ("doc_id", "content_hash")))
                 encoded = encoder.encode(batch["text"].to_pylist())
-                checked.append(round_trip.check(batch["text"], encoded))
-                rows.append(_rows(batch, fates, encoded, ends))
+                checked = total([checked, round_trip.check(batch["text"], encoded)])
+                rows.add(_rows(batch, fates, encoded, ends))
                 goes_on = np.array([fate.stage == "pack" for fate in fates], np.bool_)
                 out.write(ends.put_around(encoded, goes_on).data)
-        rows += _counted("filter", item.dropped, encoder, ends)
-        edits = [*_counted("filter", item.edited, encoder, ends)]
-        for stage, folder in item.revised:
-            rows += _counted(stage, task_file(folder / DROPPED, rank), encoder, ends)
-            edits += _counted(stage, task_file(folder / BEFORE, rank), encoder, ends)
-        _write(rows, task_file(self.folder, rank))
-        _write(edits, edits_file(self.folder, rank))
-        write_json_atomic(_checked_file(self.folder, rank), total(checked)._asdict())
-        yield from ()
+        return checked
 
 
 def tokens_file(folder: Path, rank: int) -> Path:
@@ -122,6 +131,13 @@ def recount(num_tasks: int, folder: Path) -> dict[str, Any]:
     return {"round_trip": checked._asdict()}
 
 
+def _not_passed_on(item: EncodeInput, rank: int) -> Iterator[tuple[str, Path, Path]]:
+    """Stages with the documents that they dropped and the texts before their edits."""
+    yield "filter", item.dropped, item.edited
+    for stage, folder in item.revised:
+        yield stage, *(task_file(folder / name, rank) for name in (DROPPED, BEFORE))
+
+
 def _counted(stage: str, path: Path, encoder: Encoder, ends: DocumentEnds) -> Iterator[pa.Table]:
     """Rows of texts that a stage did not pass on, encoded only to be counted."""
     for batch in _batches(path):
@@ -129,16 +145,12 @@ def _counted(stage: str, path: Path, encoder: Encoder, ends: DocumentEnds) -> It
         yield _rows(batch, _dropped_fates(batch, stage), encoded, ends)
 
 
-def _write(rows: Iterable[pa.Table], path: Path) -> None:
-    with atomic_write(path) as out:
-        tables = [pa.Table.from_pylist([], ROWS_SCHEMA), *rows]
-        pq.write_table(pa.concat_tables(tables), out, compression="zstd")
-
-
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Row group by row group: these are cut by their amount of text, batches by rows only."""
+    columns = [*_COLUMNS, "text", "reason"]
     with pq.ParquetFile(path) as file:
-        batches = file.iter_batches(BATCH_DOCUMENTS, columns=[*_COLUMNS, "text", "reason"])
-        yield from tracked(batches, file.metadata.num_rows, lambda batch: batch.num_rows)
+        for group in tracked(range(file.num_row_groups), file.num_row_groups):
+            yield from file.iter_batches(BATCH_DOCUMENTS, row_groups=[group], columns=columns)
 
 
 def _dropped_fates(batch: pa.RecordBatch, stage: str) -> list[Fate]:

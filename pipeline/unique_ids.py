@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import BuildError
@@ -42,7 +43,9 @@ def refuse_ids(pairs: list[tuple[str, str]]) -> None:
 
 def _ids(paths: list[Path]) -> Iterator[pl.Series]:
     for path in paths:
-        yield pl.read_parquet(path, columns=["doc_id"])["doc_id"]
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield pl.Series(file.read_row_group(group, ["doc_id"])["doc_id"])
 
 
 def _hashes(ids: pl.Series, part: int, parts: int) -> NDArray[np.uint64]:
