@@ -75,6 +75,29 @@ class Audit:
     scan_s: float
 
 
+def scan_only(
+    corpus: Corpus,
+    benchmarks: list[Benchmark],
+    work: Path,
+    cache: Path,
+    workers: int = 1,
+    also: Sequence[Name] = (),
+) -> Scanned:
+    """Scans what `run_audit` would and keeps it there; several processes may do so at once.
+
+    Args:
+        corpus: what to scan.
+        benchmarks: what to look for.
+        work: directory for scanned pieces.
+        cache: directory of benchmark indexes.
+        workers: threads of the scan.
+        also: classic definitions to scan by too.
+    """
+    scanned = _scanner(benchmarks, work, cache, workers).run(corpus)
+    classic_values(corpus, benchmarks, also, work, workers)
+    return scanned
+
+
 def run_audit(
     corpus: Corpus,
     benchmarks: list[Benchmark],
@@ -97,10 +120,8 @@ def run_audit(
         history: the run whose exposure to the findings is counted.
         also: classic definitions to count by too.
     """
-    with console.status("indexing benchmarks (the first audit also compiles its kernels)"):
-        index = cached_index(benchmarks, cache)
-        vocabulary = vocabulary_of(index.sequences)
-    scanner = Scanner(index, vocabulary, benchmarks, Store(work), cache, workers)
+    scanner = _scanner(benchmarks, work, cache, workers)
+    index, vocabulary = scanner.index, scanner.vocabulary
     start = time.perf_counter()
     scanned = scanner.run(corpus)
     scan_s = time.perf_counter() - start
@@ -131,6 +152,13 @@ def run_audit(
         scanned=scanned,
         scan_s=scan_s,
     )
+
+
+def _scanner(benchmarks: list[Benchmark], work: Path, cache: Path, workers: int) -> Scanner:
+    with console.status("indexing benchmarks (the first audit also compiles its kernels)"):
+        index = cached_index(benchmarks, cache)
+        vocabulary = vocabulary_of(index.sequences)
+    return Scanner(index, vocabulary, benchmarks, Store(work), cache, workers)
 
 
 def _summed(scanner: Scanner, corpus: Corpus) -> tuple[NDArray[np.int64], int, CorpusTotals]:

@@ -72,16 +72,26 @@ def audit(
     workers: Annotated[
         int, typer.Option(min=1, help="Threads of the scan; the result does not depend on it.")
     ] = os.cpu_count() or 1,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="K/N",
+            help="Scan the K-th of N shares of the files or shards, and write no report. When all "
+            "N are done, the command without --part finds them scanned (same TALLY_CACHE).",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
     """Find benchmark items in training data, and write audit.html, .json, .md, matches.parquet."""
     from configs.terminal import console
-    from contamination.audit import run_audit
+    from contamination.audit import run_audit, scan_only
     from contamination.benchmarks import load_benchmarks
     from contamination.classic import parse_names
-    from contamination.corpus import open_corpus
+    from contamination.corpus import WHOLE, Part, open_corpus
     from contamination.samples import load_samples
     from contamination.write import write_reports
+    from shards.atomic import remove_leftovers
     from shards.cache import cache_directory
     from shards.lock import held
     from shards.remote import is_remote
@@ -89,11 +99,11 @@ def audit(
     if step is not None and run is None:
         raise AuditError("--step counts the steps of a run; name it with --run RUN")
     definitions = parse_names(also)
-    corpus = open_corpus(data, text_column)
+    corpus = open_corpus(data, text_column, Part.parse(part) if part else WHOLE)
     with console.status("reading benchmarks (olmo: sets are fetched at first use, 86 MB)"):
         sets = load_benchmarks(benchmarks)
-    history = _history(corpus, run, step)
-    tasks = load_samples(samples or [], sets)
+    history = None if part else _history(corpus, run, step)
+    tasks = load_samples([] if part else samples or [], sets)
     name = Path(data).name
     beside = Path() if is_remote(data) else Path(data).parent
     folder = output or beside / f"{name}.audit"
@@ -101,11 +111,17 @@ def audit(
         console.print(f"would compare {len(corpus.pieces)} {corpus.kind} pieces with:")
         for benchmark in sets:
             console.print(f"  {benchmark.name} ({benchmark.split}): {len(benchmark.items):,} items")
-        console.print(f"would write {folder}/audit.html, audit.json, audit.md, matches.parquet")
+        reports = f"{folder}/audit.html, audit.json, audit.md, matches.parquet"
+        console.print("would write no report" if part else f"would write {reports}")
         return
     start, cache = time.perf_counter(), cache_directory() / "audit"
+    if part:
+        scanned = scan_only(corpus, sets, cache / "scans", cache, workers, definitions)
+        console.print(f"part {part}: {scanned.sentence()}")
+        return
     what = f"{folder}: another audit is writing it"
     with held(folder / ".lock", what, "wait for it, or choose another with -o", AuditError):
+        remove_leftovers(folder)
         rules = SENSITIVITIES[sensitivity]
         result = run_audit(
             corpus, sets, rules, cache / "scans", cache, workers, history, definitions

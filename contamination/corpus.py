@@ -5,7 +5,7 @@ are the unit of resuming, blocks the unit of parallel work. Block borders follow
 so nothing depends on the number of workers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -69,6 +69,34 @@ class Piece:
     """Units of progress."""
 
 
+class Part(NamedTuple):
+    """One of several shares of the pieces, for machines that scan one corpus together."""
+
+    number: int
+    """From 1 on."""
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """Part of K/N.
+
+        Raises:
+            AuditError: it is no such thing.
+        """
+        number, slash, of = text.partition("/")
+        if slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
+            return cls(int(number), int(of))
+        raise AuditError(f"--part {text}: it is K/N with K from 1 to N, as 3/8")
+
+    def names(self, sizes: Mapping[str, int]) -> set[str]:
+        """Its share of named pieces: from the largest on, each part takes one in turn."""
+        ordered = sorted(sizes, key=lambda name: (-sizes[name], name))
+        return set(ordered[self.number - 1 :: self.of])
+
+
+WHOLE = Part(1, 1)
+
+
 class Document(NamedTuple):
     """One document, with everything that says where it is from."""
 
@@ -112,8 +140,13 @@ class Corpus(Protocol):
         """The documents of a piece with the wanted numbers (ascending)."""
 
 
-def open_corpus(address: Path | str, text_column: str = "text") -> Corpus:
+def open_corpus(address: Path | str, text_column: str = "text", part: Part = WHOLE) -> Corpus:
     """A dataset (its directory, or an address as s3://bucket/name), text file, or folder of such.
+
+    Args:
+        address: where it is.
+        text_column: of text files.
+        part: the pieces to have, those of the whole by default; others are not read.
 
     Raises:
         AuditError: nothing there that can be audited.
@@ -125,7 +158,7 @@ def open_corpus(address: Path | str, text_column: str = "text") -> Corpus:
     if is_remote(address) or (path / MANIFEST_NAME).is_file():
         from contamination.dataset_corpus import DatasetCorpus
 
-        return DatasetCorpus(address)
+        return DatasetCorpus(address, part)
     from contamination.text_corpus import TextCorpus
 
-    return TextCorpus(path, text_column)
+    return TextCorpus(path, text_column, part)

@@ -8,7 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contamination.corpus import BLOCK_BYTES, Batch, Block, Document, Piece, TokenBatch
+from contamination.corpus import (
+    BLOCK_BYTES,
+    WHOLE,
+    Batch,
+    Block,
+    Document,
+    Part,
+    Piece,
+    TokenBatch,
+)
 from contamination.errors import AuditError
 from contamination.token_words import document_sizes, token_table
 from shards.detokenize import byte_table
@@ -33,7 +42,7 @@ class DatasetCorpus:
     unit = "M tokens"
     unit_scale = 1e-6
 
-    def __init__(self, address: Path | str) -> None:
+    def __init__(self, address: Path | str, part: Part = WHOLE) -> None:
         self._dataset = Dataset.open(address, check=True)
         self.digest = self._dataset.manifest.dataset_id
         self._table = byte_table(self._dataset.tokenizer())
@@ -45,7 +54,8 @@ class DatasetCorpus:
                 stream = self._dataset.stream(source, split)
                 for number, shard in enumerate(split_facts.shards):
                     self._shards[shard.path] = _Shard(stream, number, shard)
-        self.pieces = tuple(self._piece(name) for name in self._shards)
+        here = part.names({name: shard.facts.tokens for name, shard in self._shards.items()})
+        self.pieces = tuple(self._piece(name) for name in self._shards if name in here)
         if self.pieces:
             self._check_decoding(self.pieces[0])
 

@@ -9,6 +9,7 @@ it is stored as plain .npy files and memory-mapped, so workers share it.
 import json
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +17,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from contamination.errors import AuditError
 from contamination.items import Benchmark
 from contamination.jit import kernel
 from contamination.lookup import Tables, find, narrow_tables, tables_of
-from contamination.sequences import Sequences, found_in, sequences_of, with_decoys
+from contamination.sequences import Sequences, found_in, sequences_of, with_decoys, word_at
 from contamination.words import RECIPE_HASH
 from shards.atomic import atomic_write, write_json_atomic
 from shards.hashing import blake3_file, blake3_json
 
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 RUN_WORDS = 5
 """Words in a seed. With 5, 98 % of real test questions can be found; with 13 only 72 %."""
 
@@ -43,9 +43,9 @@ class Occurrences(NamedTuple):
 
     places: NDArray[np.uint32]
     repeated: NDArray[np.uint32]
-    words: NDArray[np.uint32]
+    words: NDArray[np.uint8]
     vocabulary: NDArray[np.uint64]
-    bounds: NDArray[np.int64]
+    bounds: NDArray[np.int32]
     item_hints: NDArray[np.int32]
 
 
@@ -92,10 +92,10 @@ class Index:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all arrays."""
+        """Bytes of all arrays, and of `Occurrences.item_hints`."""
         arrays = [getattr(self, name) for name in _ARRAYS]
         arrays += [getattr(self.sequences, f.name) for f in fields(Sequences)]
-        return sum(array.nbytes for array in arrays)
+        return int(sum(a.nbytes for a in [*arrays, self.occurrences.item_hints]))
 
     def hashes_of(self, seeds: NDArray[np.int32]) -> NDArray[np.uint64]:
         """The hashes of seeds, given by number."""
@@ -124,20 +124,15 @@ def build_index(benchmarks: list[Benchmark]) -> Index:
     """Builds the index in memory.
 
     Raises:
-        AuditError: more words than the index can number.
+        AuditError: more words than an index can number.
     """
     real = sequences_of(benchmarks)
     sequences = with_decoys(real)
-    if len(sequences.words) >= _TWO:
-        raise AuditError(
-            f"{len(real.words):,} words in the benchmarks, an index takes {_TWO // 2:,}: "
-            "audit them in several commands"
-        )
-    hashes, places = _all_seeds(sequences.words, sequences.vocabulary, sequences.bounds)
-    order = np.argsort(hashes, kind="stable")
-    hashes, places = hashes[order], places[order]
+    hashes, places = _ordered_seeds(sequences)
     first = np.flatnonzero(np.concatenate([[True], hashes[1:] != hashes[:-1]])[: len(hashes)])
-    tables = narrow_tables(hashes[first])
+    distinct = hashes[first]
+    del hashes  # a large index needs several times its size as it is
+    tables = narrow_tables(distinct)
     places, repeated = _packed(places, np.append(first, len(places)))
     return Index(
         key=index_key(benchmarks),
@@ -149,6 +144,33 @@ def build_index(benchmarks: list[Benchmark]) -> Index:
         repeated=repeated,
         sequences=sequences,
     )
+
+
+def _ordered_seeds(sequences: Sequences) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+    """All seeds' hashes and places, by hash and place; sorted group by group, to save memory."""
+    hashes, places, starts = _grouped(
+        *_all_seeds(sequences.numbers(), sequences.vocabulary, sequences.bounds)
+    )
+    for first, stop in pairwise(starts):
+        order = np.argsort(hashes[first:stop], kind="stable")
+        hashes[first:stop] = hashes[first:stop][order]
+        places[first:stop] = places[first:stop][order]
+    return hashes, places
+
+
+@kernel
+def _grouped(hashes, places):  # type: ignore[no-untyped-def]
+    """Both, in 256 groups by the hashes' first byte, and where each begins; order is kept."""
+    byte, starts = np.uint64(56), np.zeros(257, np.int64)
+    for value in hashes:
+        starts[np.int64(value >> byte) + 1] += 1
+    starts = np.cumsum(starts)
+    out, out_places, ends = np.empty_like(hashes), np.empty_like(places), starts.copy()
+    for k in range(len(hashes)):
+        group = np.int64(hashes[k] >> byte)
+        out[ends[group]], out_places[ends[group]] = hashes[k], places[k]
+        ends[group] += 1
+    return out, out_places, starts
 
 
 @kernel
@@ -202,7 +224,8 @@ def seed_hash(place, occurrences):  # type: ignore[no-untyped-def]
         place = occurrences.repeated[(place & _LOW) + (place >> np.uint32(31))]
     value = np.uint64(0)
     for k in range(RUN_WORDS):
-        value = value * _ROLL + occurrences.vocabulary[occurrences.words[np.int64(place) + k]]
+        number = word_at(occurrences.words, np.uint64(place) + np.uint64(k))
+        value = value * _ROLL + occurrences.vocabulary[number]
     return value * _SPREAD
 
 
@@ -294,7 +317,7 @@ def exclusive_seeds(sequences: Sequences) -> NDArray[np.bool_]:
     two a document holds. bool [num_words], by the first word of the seed; seeds that begin in the
     passage and end in the question are not exclusive.
     """
-    return np.asarray(_exclusive(sequences.words, sequences.vocabulary, sequences.bounds))
+    return np.asarray(_exclusive(sequences.numbers(), sequences.vocabulary, sequences.bounds))
 
 
 @kernel

@@ -46,10 +46,9 @@ def whole_tables(hashes: NDArray[np.uint64]) -> Tables:
 
 
 def narrow_tables(hashes: NDArray[np.uint64]) -> Tables:
-    """Tables of keys of 16 bits: what `find` says must be checked. 2 to 4 hashes a bucket."""
-    bits = max(8, len(hashes).bit_length() - 2)
-    keys = ((hashes << np.uint64(bits)) >> np.uint64(64 - _KEY_BITS)).astype(np.uint16)
-    return tables_of(filter_of(hashes), _buckets_of(hashes, bits), keys)
+    """Tables of keys of 16 bits: what `find` says must be checked. 4 to 8 hashes a bucket."""
+    bits = max(8, len(hashes).bit_length() - 3)
+    return tables_of(filter_of(hashes), _buckets_of(hashes, bits), _keys_of(hashes, bits))
 
 
 def tables_of(
@@ -63,8 +62,16 @@ def tables_of(
 
 
 def _buckets_of(hashes: NDArray[np.uint64], bits: int) -> NDArray[np.uint32]:
-    tops = hashes >> np.uint64(64 - bits)
-    return np.searchsorted(tops, np.arange((1 << bits) + 1, dtype=np.uint64)).astype(np.uint32)
+    least = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
+    return np.append(np.searchsorted(hashes, least), len(hashes)).astype(np.uint32)
+
+
+@kernel
+def _keys_of(hashes, bits):  # type: ignore[no-untyped-def]
+    out = np.empty(len(hashes), np.uint16)
+    for k in range(len(hashes)):
+        out[k] = (hashes[k] << np.uint64(bits)) >> np.uint64(64 - _KEY_BITS)
+    return out
 
 
 def filter_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:

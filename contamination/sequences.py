@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from contamination.errors import AuditError
 from contamination.items import Benchmark
 from contamination.jit import kernel
 from contamination.words import hash_words_of_texts
@@ -20,6 +21,8 @@ _GOLDEN, _M1, _M2 = (
     np.uint64(0xBF58476D1CE4E5B9),
     np.uint64(0x94D049BB133111EB),
 )
+_MOST_WORDS, _MOST_DIFFERENT_WORDS = (1 << 29) - 1, 1 << 24
+"""With the decoys an index has twice as many words, and 30 bits for a place; see `Sequences`."""
 
 
 @dataclass(frozen=True)
@@ -27,37 +30,69 @@ class Sequences:
     """The words of many items.
 
     Attributes:
-        words: uint32 [num_words], numbers of the words of passage, question and answer of each item
-            in turn.
+        words: uint8 [num_words, 3], numbers of the words of passage, question and answer of each
+            item in turn, little-endian.
         vocabulary: uint64 [num_distinct], hashes of the distinct words, sorted.
         numeric: bool [num_distinct], whether a word is digits only.
-        bounds: int64 [num_items, 4], where passage, question and answer begin, and the end.
+        bounds: int32 [num_items, 4], where passage, question and answer begin, and the end.
         benchmark: int32 [num_items], number of the benchmark.
     """
 
-    words: NDArray[np.uint32]
+    words: NDArray[np.uint8]
     vocabulary: NDArray[np.uint64]
     numeric: NDArray[np.bool_]
-    bounds: NDArray[np.int64]
+    bounds: NDArray[np.int32]
     benchmark: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.bounds)
 
+    def numbers(self) -> NDArray[np.uint32]:
+        """The words' numbers, for a pass over all: uint32 [num_words]."""
+        out = np.zeros((len(self.words), 4), np.uint8)
+        out[:, :3] = self.words
+        return out.view("<u4")[:, 0]
+
+
+@njit(inline="always")
+def word_at(words, k):  # type: ignore[no-untyped-def]
+    """The number of word k of `Sequences.words`."""
+    low, middle, high = words[k, 0], words[k, 1], words[k, 2]
+    return np.uint64(low) | np.uint64(middle) << np.uint64(8) | np.uint64(high) << np.uint64(16)
+
+
+def _in_three_bytes(numbers: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(numbers.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3])
+
 
 def sequences_of(benchmarks: list[Benchmark]) -> Sequences:
-    """Hashes the items of the benchmarks, in order."""
+    """Hashes the items of the benchmarks, in order.
+
+    Raises:
+        AuditError: more words than an index can number.
+    """
     items = [item for benchmark in benchmarks for item in benchmark.items]
     texts = [text for item in items for text in (item.passage, item.question, item.answer)]
     words = hash_words_of_texts(texts)
     starts = words.document_offsets
     bounds = np.stack([starts[0:-1:3], starts[1:-1:3], starts[2:-1:3], starts[3::3]], axis=1)
+    _check("words", len(words.hash), _MOST_WORDS)
     sizes = [len(benchmark.items) for benchmark in benchmarks]
     benchmark_of = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     vocabulary, numbers = np.unique(words.hash, return_inverse=True)
+    _check("different words", len(vocabulary), _MOST_DIFFERENT_WORDS)
     numeric = np.zeros(len(vocabulary), np.bool_)
     numeric[numbers[_numeric(texts, words.start, words.end)]] = True
-    return Sequences(numbers.astype(np.uint32), vocabulary, numeric, bounds, benchmark_of)
+    in_bytes = _in_three_bytes(numbers.astype(np.uint32))
+    return Sequences(in_bytes, vocabulary, numeric, bounds.astype(np.int32), benchmark_of)
+
+
+def _check(what: str, number: int, most: int) -> None:
+    if number > most:
+        raise AuditError(
+            f"{number:,} {what} in the benchmarks, an index takes {most:,}: "
+            "audit them in several commands"
+        )
 
 
 def _numeric(
@@ -84,9 +119,9 @@ def found_in(values, others):  # type: ignore[no-untyped-def]
 
 def with_decoys(sequences: Sequences) -> Sequences:
     """The items and, after them, one decoy of each in the same order."""
-    decoys = _decoys(sequences.words, sequences.bounds, sequences.benchmark)
+    decoys = _decoys(sequences.numbers(), sequences.bounds, sequences.benchmark)
     return Sequences(
-        np.concatenate([sequences.words, decoys]),
+        np.concatenate([sequences.words, _in_three_bytes(decoys)]),
         sequences.vocabulary,
         sequences.numeric,
         np.concatenate([sequences.bounds, sequences.bounds + len(sequences.words)]),

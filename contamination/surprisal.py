@@ -75,8 +75,9 @@ def word_bits(
     surprisal = -np.log2((seen + 0.5) / (total + PRIOR_WORDS))
     bits = np.minimum(surprisal, MAX_BITS).astype(np.float32)
     bits[sequences.numeric] *= NUMBER_WEIGHT
-    bits = bits[sequences.words]
-    _damp_repeats(sequences.words, sequences.bounds, bits)
+    words = sequences.numbers()
+    bits = bits[words]
+    _damp_repeats(words, sequences.bounds, bits)
     return bits
 
 

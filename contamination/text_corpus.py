@@ -19,7 +19,16 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 import zstandard
 
-from contamination.corpus import BLOCK_BYTES, Batch, Block, Document, Piece, batch_of
+from contamination.corpus import (
+    BLOCK_BYTES,
+    WHOLE,
+    Batch,
+    Block,
+    Document,
+    Part,
+    Piece,
+    batch_of,
+)
 from contamination.errors import AuditError
 from shards.hashing import blake3_file, blake3_json
 
@@ -35,7 +44,7 @@ class TextCorpus:
     unit = "MB"
     unit_scale = 1e-6
 
-    def __init__(self, path: Path, text_column: str) -> None:
+    def __init__(self, path: Path, text_column: str, part: Part = WHOLE) -> None:
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         files = [file for file in files if file.name.endswith(_SUFFIXES)]
         if not files:
@@ -44,7 +53,9 @@ class TextCorpus:
                 f"readable: {', '.join(_SUFFIXES)}"
             )
         self._text_column = text_column
-        self._files = {str(f.relative_to(path) if f != path else f.name): f for f in files}
+        named = {str(f.relative_to(path) if f != path else f.name): f for f in files}
+        here = part.names({name: file.stat().st_size for name, file in named.items()})
+        self._files = {name: file for name, file in named.items() if name in here}
         self.pieces = tuple(self._piece(name, file) for name, file in self._files.items())
         self.digest = blake3_json([[piece.name, piece.key] for piece in self.pieces])[:32]
 

@@ -7,7 +7,6 @@ runs, each in ascending order, so that all documents in a range of a key are a s
 an external sort whose parts are as large as the memory allows. No result depends on the parts.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from configs.build import DedupConfig
-from shards.atomic import sync
+from shards.atomic import sync, temporary_of
 
 Ints = NDArray[np.int64]
 Keys = NDArray[np.uint64]
@@ -188,7 +187,7 @@ def map_array(path: Path) -> NDArray[Any]:
 def new_map(path: Path, size: int, dtype: Any) -> Iterator[NDArray[Any]]:
     """An array of zeros in a file that becomes `path` when the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
         array = np.lib.format.open_memmap(temporary, "w+", dtype, (size,))
         yield array

@@ -21,7 +21,7 @@ from datatrove.pipeline.base import PipelineStep
 from configs.terminal import progress
 from pipeline.executor import Runner
 from pipeline.task_report import shown
-from shards.atomic import write_json_atomic
+from shards.atomic import remove_leftovers, write_json_atomic
 from shards.hashing import blake3_json
 
 _DONE = "done.json"
@@ -74,8 +74,7 @@ class Stage:
             shutil.rmtree(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._run_tasks(runner)
-        for left_over in self.directory.rglob(".*.tmp"):  # of tasks that were killed
-            left_over.unlink()
+        remove_leftovers(self.directory, below=True)  # of tasks that were killed
         facts = self.recount(self.directory)
         done = {"key": self.key, "facts": facts, "files": _sizes(self.directory)}
         write_json_atomic(self.directory / _DONE, done)

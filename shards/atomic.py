@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, Any
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file that becomes `path` when the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     encoding = None if "b" in mode else "utf-8"
     try:
         with temporary.open(mode, encoding=encoding) as file:
@@ -26,6 +30,23 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             error.filename = str(path)  # the system names no file where writing fails
         raise
     sync(path.parent)
+
+
+def temporary_of(path: Path) -> Path:
+    """Where to write what becomes `path`; no other process, on any machine, writes there."""
+    return path.with_name(f".{path.name}.{token_hex(4)}.tmp")
+
+
+def remove_leftovers(directory: Path, below: bool = False) -> None:
+    """Delete files of `temporary_of` that killed processes left; only for who alone writes there.
+
+    Args:
+        directory: where to look.
+        below: also look in its folders.
+    """
+    for path in (directory.rglob if below else directory.glob)(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -17,6 +17,11 @@ def tally(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def run(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "contamination", "audit", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, str]:
     text, items = tmp_path / "text.jsonl", tmp_path / "items.jsonl"
@@ -72,9 +77,40 @@ def test_mistakes_are_one_line_without_traceback(files: tuple[Path, str]) -> Non
         ((text.with_name("no"), "-b", spec), "no such file or directory"),
         ((text, "-b", spec, "--run", text), "audit the dataset, not text"),
         ((text, "-b", spec, "--step", 3), "name it with --run RUN"),
+        ((text, "-b", spec, "--part", "3/2"), "it is K/N with K from 1 to N"),
         ((text, "-b", spec, "--samples", text.parent), "`tally eval RUN` writes RUN/eval"),
     ]:
         result = tally(*arguments)
         assert result.returncode == 2
         assert message in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_parts_scan_and_the_plain_command_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, items, output = tmp_path / "texts", tmp_path / "items.jsonl", tmp_path / "audit"
+    texts.mkdir()
+    for name in "abc":
+        rows = [f"{uuid.uuid4()}\n{QUESTION} Chlorophyll.\nAfter.", f"Nothing here. {uuid.uuid4()}"]
+        content = "".join(json.dumps({"text": text}) + "\n" for text in rows)
+        (texts / f"{name}.jsonl").write_text(content)
+    items.write_text(json.dumps({"question": QUESTION, "answer": "chlorophyll"}))
+    command = (texts, "-b", f"mine={items}", "-o", output, "--also", "gpt3")
+    first, second = (run(*command, "--part", f"{k}/2") for k in (1, 2))
+    parts = [process.communicate()[0] for process in (first, second)]  # both at the same time
+    assert "part 1/2: scanned all 2 pieces" in parts[0]
+    assert "part 2/2: scanned all 1 pieces" in parts[1]
+    assert not output.exists()
+    output.mkdir()
+    (output / ".audit.json.0123abcd.tmp").write_text("of an audit that was killed")
+    report = tally(*command)
+    assert "scanned 0 of 3 pieces" in report.stdout, report.stderr
+    monkeypatch.setenv("TALLY_CACHE", str(tmp_path / "cache"))  # where nothing is scanned
+    whole = tmp_path / "whole"
+    assert "scanned all 3 pieces" in tally(*command[:3], "-o", whole, "--also", "gpt3").stdout
+    names = {path.name for path in whole.iterdir()}
+    assert names == {path.name for path in output.iterdir()}
+    for name in names - {"audit_log.json"}:
+        assert (output / name).read_bytes() == (whole / name).read_bytes()
+    assert json.loads((output / "audit.json").read_text())["totals"]["dirty_documents"] == 3

@@ -7,7 +7,9 @@ from typing import Any
 
 from configs.evaluation import EvalSettings, find_suite
 from configs.terminal import console
+from shards.atomic import remove_leftovers
 from shards.cache import cache_directory
+from shards.lock import held
 from train.candidates import (
     Candidate,
     RunCandidate,
@@ -56,15 +58,22 @@ def run_eval(request: EvalRequest) -> None:
     """Score, compare, split by contamination, and print it all.
 
     Raises:
-        TrainError: a mistake of the user's; nothing was scored then.
+        TrainError: a mistake of the user's, or another process writes there; nothing was scored.
     """
+    items = _find_items(request, cache_directory())
+    candidate, top = _candidate(request)
+    with held(
+        top / ".lock", f"{top}: another `tally eval` is writing it", "wait for it", TrainError
+    ):
+        remove_leftovers(top, below=True)
+        _run(request, items, candidate, top)
+
+
+def _run(request: EvalRequest, items: list[TaskData], candidate: Candidate, top: Path) -> None:
     from train.evaluate import Evaluation, variant
     from train.results_tables import print_scores
 
-    cache = cache_directory()
-    items = _find_items(request, cache)
-    candidate, top = _candidate(request)
-    folder = top / variant(request.settings)
+    cache, folder = cache_directory(), top / variant(request.settings)
     audit = _audit(request)
     rivals = baseline_candidates(request.baselines, cache)
     evaluation = Evaluation(candidate, folder, request.settings, cache, request.batch_tokens)

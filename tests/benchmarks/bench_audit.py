@@ -2,25 +2,26 @@
 
 python -m tests.benchmarks.bench_audit kernel [MB]    index; scan of text and shards
 python -m tests.benchmarks.bench_audit large [MB]     the same with a hundred million runs of words
-python -m tests.benchmarks.bench_audit rivals [MB]    janitor of lm-eval, datatrove, and decon
-                                                      where TALLY_DECON is a Python that has it
+python -m tests.benchmarks.bench_audit rivals [MB] [NAME...]   janitor of lm-eval, datatrove, decon
 python -m tests.benchmarks.bench_audit classic [MB]   the pass of the classic definitions
 
-TALLY_TESTDATA names the folder with real text. `large` keeps its index (1.4 GB, made once) below
-TALLY_CACHE. Times are processor time of this process, the least
-of five; for two threads, time on the wall.
+TALLY_TESTDATA names the folder with real text. `large` keeps its index (1.3 GB, made once) below
+TALLY_CACHE; `decon` needs TALLY_DECON, a Python that has `decontaminate` (3.12 or newer). Times are
+processor time of this process, the least of five; for two threads, time on the wall.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -95,7 +96,9 @@ def large(texts: list[str], sets: list[Benchmark]) -> None:
     """An index of so many runs beside that of the real sets, in turns, on the same text."""
     start = time.process_time()
     big = cached_index([*sets, _made_up(_LARGE_WORDS, set(texts))], cache_directory() / "bench")
-    print(f"index: {time.process_time() - start:.0f} s, where it was not made before")
+    gigabytes = getrusage(RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"index: {time.process_time() - start:.0f} s, where it was not made before; with the")
+    print(f"making of its items, which is a good part of it: {gigabytes:.1f} GB of memory")
     for name, index in (("real sets", build_index(sets)), ("large", big)):
         seeds, size = len(index.places), index.num_bytes
         print(f"{name}: {seeds / 1e6:.1f} M runs, {size / 1e6:.0f} MB")
@@ -140,21 +143,21 @@ def classic(texts: list[str], sets: list[Benchmark]) -> None:
 def rivals(texts: list[str], sets: list[Benchmark]) -> None:
     """What others need for the same text and items; their matching alone."""
     size = sum(len(text.encode()) for text in texts)
-    questions = [item.question for benchmark in sets for item in benchmark.items]
-    _print("lm-eval janitor (Python)", _janitor(texts, questions), size)
-    _print("datatrove n-gram decontamination", _datatrove(texts, sets), size)
-    if decon := os.environ.get("TALLY_DECON"):
-        _print("decon, one thread, on the wall", _decon(decon, texts, sets), size)
+    known = {"janitor": _janitor, "datatrove": _datatrove, "decon": _decon}
+    for name in sys.argv[3:] or known:
+        _print(name, known[name](texts, sets), size)
     batch, index = batch_of([text.encode() for text in texts]), build_index(sets)
     vocabulary = vocabulary_of(index.sequences)
     _print("here", _best(lambda: scan(batch.data, batch.offsets, index, vocabulary)), size)
 
 
-def _janitor(texts: list[str], questions: list[str]) -> float:
+def _janitor(texts: list[str], sets: list[Benchmark]) -> float:
+    """lm-eval's, in Python; finds the questions."""
     from lm_eval.decontamination.janitor import Janitor
 
     janitor = Janitor(ngram_n=13)
-    janitor.register_contaminant_python("\n".join(questions))
+    questions = "\n".join(item.question for benchmark in sets for item in benchmark.items)
+    janitor.register_contaminant_python(questions)
     start = time.process_time()
     for text in texts:
         janitor.clean_python(text)
@@ -186,34 +189,40 @@ def _datatrove(texts: list[str], sets: list[Benchmark]) -> float:
     return time.process_time() - start
 
 
-def _decon(python: str, texts: list[str], sets: list[Benchmark]) -> float:
-    """Its detection less that in no text at all, which is the making of its index."""
+def _decon(texts: list[str], sets: list[Benchmark]) -> float:
+    """Its own clock of the detection, one thread; items are planted to see that it finds any."""
     with TemporaryDirectory() as folder:
-        root = Path(folder)
-        rows = [
-            {"eval_key": s.name, "eval_instance_index": n, "split": s.split, "doc_id": n}
-            | {"question": i.question, "answer": i.answer, "passage": i.passage}
-            | {"fingerprint": f"{s.name}{n}", "is_correct": True}
-            for s in sets
-            for n, i in enumerate(s.items)
-        ]
-        _write(root / "evals/sets.jsonl", rows)
-        _write(root / "nothing/text.jsonl", [{"text": "no text"}])
-        _write(root / "train/text.jsonl", [{"text": text} for text in texts])
-        return _decon_seconds(python, root, "train") - _decon_seconds(python, root, "nothing")
+        root, number = Path(folder), 0
+        for benchmark in sets:
+            rows = [_decon_row(benchmark, k, number + k) for k in range(len(benchmark.items))]
+            _write(root / f"evals/{benchmark.name}.jsonl", rows)
+            number += len(rows)
+        planted = [f"{text}\n\n{i.question}\n{i.answer}" for text, i in _pairs(texts, sets)]
+        _write(root / "train/text.jsonl", [{"text": t} for t in planted + texts[len(planted) :]])
+        code = "import decon; decon.detect(decon.Config('train', 'evals', 'out', worker_threads=1))"
+        command = [os.environ["TALLY_DECON"], "-c", code]
+        said = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    found = re.findall(r"Contaminated documents +([\d,]+)", said)[0]
+    print(f"decon: {found} documents found, {len(planted)} have an item")
+    return float(re.findall(r"Detection time +([\d.]+)s", said)[0])
+
+
+def _decon_row(benchmark: Benchmark, k: int, number: int) -> dict[str, Any]:
+    item, facts = benchmark.items[k], {"eval_key": benchmark.name, "split": benchmark.split}
+    facts |= {"question": item.question, "answer": item.answer, "passage": item.passage}
+    facts |= {"fingerprint": f"{benchmark.name}{k}"}
+    return facts | {"doc_id": number, "eval_instance_index": k, "is_correct": True}
+
+
+def _pairs(texts: list[str], sets: list[Benchmark]) -> Iterator[tuple[str, Item]]:
+    """A text with an item of each set in turn, for a hundred texts."""
+    for k, text in enumerate(texts[:100]):
+        yield text, sets[k % len(sets)].items[k]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def _decon_seconds(python: str, root: Path, train: str) -> float:
-    config = f"training_dir='{train}', evals_dir='evals', report_output_dir='report-{train}'"
-    code = f"import decon; decon.detect(decon.Config({config}, worker_threads=1))"
-    start = time.perf_counter()
-    subprocess.run([python, "-c", code], cwd=root, check=True, capture_output=True)
-    return time.perf_counter() - start
 
 
 def main() -> None:
