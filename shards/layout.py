@@ -44,21 +44,6 @@ class Layout:
             return self.windows * self.seq_len
         return self.tokens - (self.tokens // self.stride if self._starts_repeat else 0)
 
-    @property
-    def tail(self) -> int:
-        """Targets at the end of the stream that no window reaches."""
-        return 0 if self.rows else self.tokens - 1 - self.windows * self.seq_len
-
-    def epochs_trained(self, n: int) -> Fraction:
-        """Targets of the first `n` windows in units of the stream."""
-        if self.rows:
-            return Fraction(n * self.seq_len, self.tokens)
-        return Fraction(n, self.windows)
-
-    def epochs_read(self, n: int) -> Fraction:
-        """Passes over the stream in the first `n` windows read."""
-        return Fraction(n) / self.windows_per_epoch
-
     def unique_targets(self, n: int) -> int:
         """Distinct targets among the first `n` windows read, in any order within an epoch."""
         if not self.rows:

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.layout import Layout
+from shards.coverage import Stretch, rows_union, straight_union
+from shards.layout import Layout, reachable_targets
 from shards.plan import Plan, PlanPhase, PlanSource
 
 SMALL = {"tokens": st.integers(2, 60), "seq_len": st.integers(1, 12)}
@@ -64,6 +65,42 @@ def test_pieces_wrap_at_the_end() -> None:
         [(8, 10), (0, 2)],
         [(2, 6)],
     ]
+
+
+def test_pieces_that_end_with_the_stream() -> None:
+    assert Layout(12, 3, rows=True).pieces(2) == [(8, 12)]
+    assert Layout(13, 3).pieces(3) == [(9, 13)]
+
+
+def test_what_an_epoch_holds_written_out() -> None:
+    windows, rows, whole = Layout(10, 3), Layout(10, 3, rows=True), Layout(12, 3, rows=True)
+    assert [w.windows for w in (windows, rows, whole)] == [3, 2, 3]
+    assert windows.windows_per_epoch == 3
+    assert rows.windows_per_epoch == Fraction(5, 2)
+    # twelve tokens in rows of four: every pass leaves out the same three
+    assert [w.available_targets for w in (windows, rows, whole)] == [9, 10, 9]
+    assert [whole.unique_targets(n) for n in (2, 3, 4, 7)] == [6, 9, 9, 9]
+    assert Layout(0, 3).windows == 0
+
+
+def test_what_several_lengths_reach_together() -> None:
+    assert reachable_targets([Layout(11, 3), Layout(11, 4)]) == 9
+    rows = [Layout(24, n, rows=True) for n in (1, 2)]  # rows of two and of three tokens
+    assert reachable_targets(rows) == 24 - 4  # every sixth token is the first of a row in both
+    assert reachable_targets(rows[:1]) == 12
+    odd = [Layout(25, n, rows=True) for n in (1, 2)]
+    assert reachable_targets(odd) == 25
+
+
+def test_unions_written_out() -> None:
+    tens, fives = Layout(101, 10), Layout(101, 5)
+    assert straight_union([Stretch(tens, 2, 4)]) == 20
+    assert straight_union([Stretch(tens, 0, 4), Stretch(fives, 2, 4), Stretch(fives, 7, 9)]) == 45
+    assert straight_union([Stretch(tens, 8, 13)]) == 50  # over the end
+    assert straight_union([Stretch(tens, 8, 18), Stretch(fives, 0, 1)]) == 100
+    rows = Layout(10, 2, rows=True)  # the second pass predicts what begins a row in the first
+    assert [rows_union([Stretch(rows, 0, n)]) for n in (1, 3, 4, 7, 99)] == [2, 6, 7, 10, 10]
+    assert rows_union([Stretch(rows, 1, 2), Stretch(Layout(10, 4, rows=True), 1, 2)]) == 6
 
 
 def test_tinylm_23_000_steps_over_8_billion_tokens() -> None:

@@ -1,6 +1,7 @@
 """The plan against a brute-force model: who is read when, how often, and backwards."""
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -53,6 +54,12 @@ def test_counts_of_a_whole_period_are_the_weights() -> None:
         200,
         100,
     ]
+
+
+@pytest.mark.parametrize("weights", [[-1, 2], [0, 0], [Fraction(-1, 9), 1]])
+def test_weights_that_share_nothing_out_are_refused(weights: list[int | Fraction]) -> None:
+    with pytest.raises(ValueError, match="need one above zero and none below"):
+        Apportionment(weights)
 
 
 def test_a_small_source_never_gives_a_window_back() -> None:
@@ -123,6 +130,14 @@ def test_plan_survives_json_and_refuses_other_versions() -> None:
     assert Plan.from_json(plan.to_json()).plan_id == plan.plan_id
     with pytest.raises(DatasetError, match="this release replays"):
         Plan.from_json(plan.to_json() | {"algorithm": "other/1"})
+
+
+def test_targets_are_masked_by_the_plan_or_by_a_source() -> None:
+    plan = make_plan([5, 5], [(1, 1, [1, 1])])
+    assert not plan.masks_targets
+    assert replace(plan, document_mask=True).masks_targets
+    half = (plan.sources[0], replace(plan.sources[1], masked=True))
+    assert replace(plan, sources=half).masks_targets
 
 
 def test_steps_outside_the_plan_are_refused() -> None:

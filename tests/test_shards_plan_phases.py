@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.apportion import Apportionment
+from shards.counters import Span
 from shards.duplicates import Duplicates
 from shards.errors import DatasetError
 from shards.layout import Layout
@@ -175,6 +176,19 @@ def test_the_window_that_brings_a_source_to_a_count(
             for count, n in zip(counts.tolist(), share.reaching(source, counts), strict=True):
                 assert share.counts(int(n))[source] == count
                 assert share.counts(int(n) - 1)[source] == count - 1
+
+
+@pytest.mark.parametrize(("order", "first"), [("shuffled", 0), ("sequential", 2)])
+def test_counters_written_out(order: Order, first: int) -> None:
+    """Three windows of 8 targets, three of 16, three of 8; and a source left out in between."""
+    always, not_always = ("1", "0"), ("0", "1")
+    phases = [PlanPhase(n, 1, 3, always, length) for n, length in (("a", 8), ("b", 16), ("c", 8))]
+    spans = plan_of([200, 200], phases, order).counters.spans(0, 3)
+    third = 3 if order == "shuffled" else 2 * (first + 3)
+    assert spans == [Span(0, 8, 0, 3), Span(1, 16, first, first + 3), Span(2, 8, third, third + 3)]
+    phases[1] = replace(phases[1], weights=not_always)
+    spans = plan_of([200, 200], phases, order).counters.spans(0, 3)
+    assert spans == [Span(0, 8, 0, 3), Span(2, 8, 3, 6)]
 
 
 def test_one_length_keeps_its_order_whatever_the_plan_is_called() -> None:
