@@ -9,11 +9,17 @@ import pyarrow.parquet as pq
 import contamination.words
 from configs.build import DedupConfig, PassagesConfig
 from pipeline import (
+    characters,
+    cutting,
     dedup_candidates,
     dedup_files,
     dedup_passages,
     dedup_repeats,
     dedup_units,
+    modular,
+    sentences,
+    shapes,
+    word_table,
     words,
 )
 from pipeline.dedup import DUPLICATES
@@ -24,6 +30,9 @@ from pipeline.dedup_units import WriteUnits
 from pipeline.documents import task_file
 from pipeline.revisions import CUT, DROPPED
 from pipeline.stages import MakeStage, Stage, Weights
+
+_CUTTING = (characters, cutting, dedup_units, modular, sentences, shapes, word_table, words)
+"""The code that decides where units end."""
 
 
 class PassageStages(NamedTuple):
@@ -74,7 +83,7 @@ class PassagePlanner:
     def _units(self, passages: PassagesConfig) -> Stage:
         return self.stage(
             "units",
-            [contamination.words, dedup_files, dedup_units, words],
+            [contamination.words, dedup_files, *_CUTTING],
             {
                 "dedup": self.decide.key,
                 "passages": passages.model_dump(exclude={"min_words_left"}),
@@ -131,7 +140,7 @@ class PassagePlanner:
     def _cut(self, keepers: Stage) -> Stage:
         return self.stage(
             "passages",
-            [dedup_files, dedup_passages, dedup_units, words],
+            [dedup_files, dedup_passages, *_CUTTING],
             {"keepers": keepers.key},
             num_tasks=self.own,
             steps=lambda d: [CutPassages(self.inputs, self.config, keepers.directory, d)],

@@ -23,8 +23,8 @@ from contamination.words import hash_words
 from pipeline.dedup_files import EXTRA_KEYS, Corpus, DedupInput, Ints, Keys, map_array, map_file
 from pipeline.dedup_order import PLACES
 from pipeline.documents import task_file
+from pipeline.sentences import SentenceEnds
 from pipeline.task_report import tracked
-from pipeline.words import EnglishWords
 from shards.atomic import atomic_write
 
 SPAN = np.dtype(
@@ -79,14 +79,11 @@ def units_of(texts: pa.LargeStringArray, unit: str) -> Units:
 
 def _sentence_cuts(texts: pa.LargeStringArray, ends: Ints) -> Ints:
     """Behind every sentence: white space belongs to the next one."""
-    splitter, cuts = EnglishWords(), []
+    sentences, cuts = SentenceEnds(), [np.zeros(0, np.int64)]
     for text, first in zip(texts.to_pylist(), ends.tolist(), strict=False):
-        done, at = 0, first
-        for _, stop in splitter.span_tokenize(text)[:-1]:
-            at += len(text[done:stop].encode())
-            done = stop
-            cuts.append(at)
-    return np.array(cuts, np.int64)
+        cuts.append(sentences.of(text) + first)
+    sentences.keep()
+    return np.concatenate(cuts)
 
 
 @njit(nogil=True, cache=True)

@@ -135,7 +135,7 @@ def _not_passed_on(item: EncodeInput, rank: int) -> Iterator[tuple[str, Path, Pa
     """Stages with the documents that they dropped and the texts before their edits."""
     yield "filter", item.dropped, item.edited
     for stage, folder in item.revised:
-        yield stage, *(task_file(folder / name, rank) for name in (DROPPED, BEFORE))
+        yield stage, task_file(folder / DROPPED, rank), task_file(folder / BEFORE, rank)
 
 
 def _counted(stage: str, path: Path, encoder: Encoder, ends: DocumentEnds) -> Iterator[pa.Table]:

@@ -8,16 +8,26 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from configs.build import BuildConfig, DedupConfig, PassagesConfig
 from pipeline.build import Built, build
 from pipeline.dedup_units import spans_of, units_of
 from pipeline.documents import DocumentFile, document
 from pipeline.revisions import BEFORE, CUT, DROPPED
+from pipeline.sentences import SentenceEnds
+from pipeline.words import EnglishWords
 from shards.reader import Dataset
 from tests.helpers import byte_tokenizer
 from tests.helpers_dedup import dedup_stages, run_stage
 from tests.test_pipeline_build import digests, essay
+
+PIECES = (
+    *("One", "two", "Mr.", "U.S.", "can't", "é", "日本語", "😀", "3.14", "e.g.", "w" * 1001),
+    *(".", "!", "?", "...", "。", ",", ")", "”", '"', "-", "¿"),
+    *(" ", " ", " ", "  ", "\n", "\n\n", "\t", "\u3000", "\x1c"),
+)
 
 
 def line(name: str, words: int = 12) -> str:
@@ -60,6 +70,14 @@ def units(text: str, unit: str) -> list[str]:
     first, stop = found.offsets[1:].tolist()
     pairs = zip(found.starts[first:stop], found.starts[first + 1 : stop + 1], strict=True)
     return [data[a:b].decode() for a, b in pairs]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+@settings(max_examples=500, deadline=None)
+def test_sentences_end_where_spacys_do(text: str) -> None:
+    spans = EnglishWords().span_tokenize(text)
+    expected = [len(text[:stop].encode()) for _, stop in spans[:-1]]
+    assert SentenceEnds().of(text).tolist() == expected
 
 
 def test_units_lie_one_behind_the_other() -> None:
