@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from configs.build import BuildConfig, HubSource
 from configs.errors import ConfigError
+from configs.evaluation import baselines, suites
 from configs.experiment import ExperimentConfig
 from configs.loading import load
 from configs.train import TrainConfig
@@ -18,13 +19,23 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "experiments": ExperimentConfig,
 }
 PRESETS = sorted((CONFIGS / "sources").glob("*.yaml"))
-OTHERS = sorted(set(CONFIGS.rglob("*.yaml")) - set(PRESETS))
+EVALUATION = {CONFIGS / "eval" / "suites.yaml", CONFIGS / "eval" / "baselines.yaml"}
+OTHERS = sorted(set(CONFIGS.rglob("*.yaml")) - set(PRESETS) - EVALUATION)
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_it_loads(path: Path) -> None:
     schema = SCHEMAS.get(path.parent.name) or SCHEMAS[path.name]
     assert load(path, schema)
+
+
+def test_suites_and_baselines_are_those_of_the_published_cards() -> None:
+    assert {name: len(suite.metrics) for name, suite in suites().items()} == {
+        "l20": 6,
+        "tinylm": 4,
+        "mtlm1": 12,
+    }
+    assert len(baselines()) == 7
 
 
 def with_source(folder: Path, source: str, *overrides: str) -> HubSource:
