@@ -132,7 +132,7 @@ def _keep_pins(sources: dict[str, ResolvedSource], work: Path) -> None:
 
 @contextmanager
 def _explained(work: Path) -> Iterator[None]:
-    """Turn the system's errors about space and rights into the user's."""
+    """Turn the system's errors about space, rights and memory into the user's."""
     try:
         yield
     except OSError as error:
@@ -144,6 +144,12 @@ def _explained(work: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EROFS):
             raise BuildError(f"cannot write or read {error.filename}: {error.strerror}") from error
         raise
+    except MemoryError as error:
+        raise BuildError(
+            f"no more memory ({str(error) or 'the system gave none'}); run again with fewer "
+            "--workers (finished tasks are kept), or with a smaller `max_document_mb` of the "
+            "sources: a document takes 5 to 30 times its size, by the tokenizer"
+        ) from error
 
 
 def _announce(plan: Plan, sources: dict[str, ResolvedSource]) -> None:
