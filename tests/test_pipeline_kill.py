@@ -1,8 +1,13 @@
-"""kill -9 in the middle of every stage, with two workers: run again, the same bytes, no orphans."""
+"""kill -9 in the middle of every stage, with two workers: run again, the same bytes, no orphans.
+
+Whether a stage was hit in its middle is looked at after the kill. Where a loaded machine was too
+slow for it, the stage is undone and begun again: nothing here depends on how long anything takes.
+"""
 
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,7 +53,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     for part in range(6):
         with (folder / f"{part}.jsonl").open("w", encoding="utf-8") as file:
-            for i in range(400):
+            for i in range(60):
                 words = " ".join(f"w{(i * 37 + k * (part % 3 + 1)) % 1000}" for k in range(120))
                 text = f"{words}\n{NOTICE}" if i % 5 else f"{words}\n{QUESTION}\n{words[::-1]}"
                 file.write(json.dumps({"id": f"{part}-{i}", "text": text}) + "\n")
@@ -59,14 +64,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "kind": "jsonl", "licence": "CC0", "id": "id", "paths": [f"{folder}/*.jsonl"],
             },
             "math": {
-                "kind": "docstrings", "licence": "BSD", "profile": "math", "packages": ["networkx"],
+                "kind": "docstrings", "licence": "BSD", "profile": "math", "packages": ["rich"],
             },
         },
         "dedup": {"against": [str(held_dataset(folder))], "passages": {}},
         "decontamination": {"benchmarks": [f"quiz={folder}/quiz.json"], "action": "cut"},
         "split": {"val_fraction": 0.05},
-        "tokenizer": {"vocab_size": 2000},
-        "shards": {"shard_tokens": 50_000},
+        "tokenizer": {"vocab_size": 600},
+        "shards": {"shard_tokens": 20_000},
     }  # fmt: skip
     item = {"id": "q", "question": QUESTION, "answer": "the tin toy forge"}
     (folder / "quiz.json").write_text(json.dumps(item), encoding="utf-8")
@@ -84,7 +89,7 @@ def start(config: Path, output: Path) -> subprocess.Popen[bytes]:
 
 def finish(config: Path, output: Path) -> str:
     process = start(config, output)
-    text = process.communicate(timeout=300)[0].decode()
+    text = process.communicate()[0].decode()
     assert process.returncode == 0, text
     return text
 
@@ -99,8 +104,11 @@ def digests(directory: Path) -> dict[str, str]:
 
 def is_under_way(work: Path, stage: str) -> bool:
     """The stage has its directory, whose key follows the name, and is not done."""
-    found = [path for path in work.glob("*-*") if fnmatch(path.name.rpartition("-")[0], stage)]
-    return any(not (path / "done.json").exists() for path in found)
+    return any(not (path / "done.json").exists() for path in directories(work, stage))
+
+
+def directories(work: Path, stage: str) -> list[Path]:
+    return [path for path in work.glob("*-*") if fnmatch(path.name.rpartition("-")[0], stage)]
 
 
 def kill_during(config: Path, output: Path, stage: str, delay_s: float) -> bool:
@@ -115,12 +123,19 @@ def kill_during(config: Path, output: Path, stage: str, delay_s: float) -> bool:
     if process.poll() is None:
         family = descendants(process.pid)
         os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    deadline = time.monotonic() + 20
-    while any(map(is_alive, family)) and time.monotonic() < deadline:
+    process.communicate()
+    while any(map(is_alive, family)):  # for good, if workers outlive the build: pytest's limit
         time.sleep(0.05)
-    assert not any(map(is_alive, family)), "workers outlived the build"
     return hit
+
+
+def kill_in_the_middle(config: Path, output: Path, stage: str) -> None:
+    """Kill the build while it is in the stage; where it got further, undo that and try again."""
+    work = output.with_name(f"{output.name}.work")
+    while not kill_during(config, output, stage, delay_s=0.0):
+        shutil.rmtree(output, ignore_errors=True)
+        for directory in directories(work, stage):
+            shutil.rmtree(directory)
 
 
 def descendants(pid: int) -> list[int]:
@@ -143,8 +158,8 @@ def is_alive(pid: int) -> bool:
 def test_kill_in_every_stage_then_the_same_bytes(config: Path, tmp_path: Path) -> None:
     finish(config, tmp_path / "clean")
     output = tmp_path / "killed"
-    hits = {stage: kill_during(config, output, stage, delay_s=0.0) for stage in STAGES}
-    assert all(hits.values()), f"not hit in the middle: {hits}"
+    for stage in STAGES:
+        kill_in_the_middle(config, output, stage)
     assert not output.exists()
     text = finish(config, output)
     assert "reused: extract-text, extract-math, filter-text" in text
