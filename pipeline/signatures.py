@@ -1,5 +1,6 @@
 """MinHash signatures of word n-grams, a stage of its own because it runs in parallel."""
 
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.ngrams import NGrams, ngrams_of
 from pipeline.task_report import tracked
 from shards.atomic import atomic_write
 
-_BATCH_ROWS, _RUN_DOCUMENTS = 4096, 1 << 18
+_BATCH_ROWS, _RUN_DOCUMENTS, _DIGESTED = 4096, 1 << 18, 128
 _COLUMNS = ["doc_id", "text", "characters", "content_hash"]
 _BYTES_A_KEY = 30
 
@@ -150,12 +151,8 @@ def signature_file(folder: Path, rank: int) -> Path:
 
 def band_hashes(ngrams: NGrams, config: DedupConfig) -> NDArray[np.uint64]:
     """One hash per document and band: uint64 [num_documents, bands]; 0 means no words."""
-    permutations = config.bands * config.rows_per_band
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        ngrams.hash, ngrams.offsets.astype(np.uint64), permutations, config.seed
-    )
     num_documents = len(ngrams.offsets) - 1
-    digests = np.array(matrix.to_rows(), np.uint64).reshape(num_documents, permutations)
+    digests = _digests(ngrams, config.bands * config.rows_per_band, config.seed)
     out = np.full((num_documents, config.bands), 1, np.uint64)
     for row in range(config.rows_per_band):
         # digests: (documents, bands * rows) -> the row-th of every band: (documents, bands)
@@ -164,3 +161,22 @@ def band_hashes(ngrams: NGrams, config: DedupConfig) -> NDArray[np.uint64]:
     out[out == 0] = 1
     out[np.diff(ngrams.offsets) == 0] = 0
     return out
+
+
+def _digests(ngrams: NGrams, permutations: int, seed: int) -> NDArray[np.uint64]:
+    """MinHash digests: [num_documents, permutations], numbers below 2**32.
+
+    rensa gives them as lists of Python's integers. Of a few documents these stay in the cache.
+    """
+    numbers = array("I")
+    for first in range(0, len(ngrams.offsets) - 1, _DIGESTED):
+        ends = ngrams.offsets[first : first + _DIGESTED + 1]
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            ngrams.hash[ends[0] : ends[-1]],
+            (ends - ends[0]).astype(np.uint64),
+            permutations,
+            seed,
+        )
+        for row in matrix.to_rows():
+            numbers.fromlist(row)
+    return np.array(numbers, np.uint64).reshape(-1, permutations)
