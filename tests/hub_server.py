@@ -68,8 +68,8 @@ class Hub:
     closing: threading.Event = field(default_factory=threading.Event)
     listed_extra_bytes: int = 0
     """Added to every size in listings."""
-    chunk_pause_s: float = 0.0
-    """Waited after every 64 kB of a body, to be slow enough to be interrupted."""
+    stall_at: int | None = None
+    """Bodies go no further than about so many bytes until this is None, to be interrupted there."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_fault(self, path: str) -> Fault | None:
@@ -283,5 +283,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         for start in range(0, len(body), 1 << 16):
+            while self.hub.stall_at is not None and start >= self.hub.stall_at:
+                if self.hub.closing.wait(0.01):
+                    return
             self.wfile.write(body[start : start + (1 << 16)])
-            self.hub.closing.wait(self.hub.chunk_pause_s)
