@@ -44,7 +44,9 @@ TESTS = {
     "shards/coverage.py": ["test_shards_layout.py", "test_shards_plan_phases.py"],
     "shards/plan.py": [*_PLAN, "test_shards_hazards.py", "test_shards_ledger.py"],
     "shards/plan_check.py": [
-        "test_reliability_fuzz.py::test_a_strangers_plan_is_looked_at_before_it_is_used"
+        "test_reliability_fuzz.py::test_a_strangers_plan_is_looked_at_before_it_is_used",
+        "test_reliability_fuzz.py::test_a_plan_at_the_limits_is_taken",
+        "test_reliability_fuzz.py::test_a_source_without_a_window_is_taken_where_it_has_no_weight",
     ],
     "shards/ledger.py": ["test_shards_ledger.py"],
     "shards/accountant.py": _PLAN,

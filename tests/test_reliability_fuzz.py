@@ -1,5 +1,6 @@
 """A few thousand damaged files for every parser; `python -m tests.fuzz --cases 1000000` is more."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -85,17 +86,71 @@ def test_yaml_that_is_refused(text: str, message: str) -> None:
         (("phases", 0, "weights"), ("-1", "1")),
         (("phases", 0, "seq_len"), "8"),
         (("phases",), []),
+        (("seq_len",), (1 << 31) + 1),
+        (("seed",), -(1 << 63) - 1),
+        (("seed",), (1 << 64) + 1),
+        (("document_mask",), 1),
+        (("sources", 0, "split"), None),
+        (("sources", 0, "tokens"), (1 << 50) + 1),
+        (("sources", 0, "masked"), 1),
+        (("phases", 0, "name"), 1),
+        (("phases", 0, "restart"), 0),
+        (("phases", 0, "num_steps"), -1),
+        (("phases", 0, "num_steps"), (1 << 58) + 1),
+        (("phases", 0, "batch_windows"), (1 << 28) + 1),
+        (("phases", 0, "weights"), ("1/" + "9" * 199, "1")),
+        (("phases", 1, "seq_len"), 0),
     ],
     ids=str,
 )
 def test_a_strangers_plan_is_looked_at_before_it_is_used(
     path: tuple[str | int, ...], value: object
 ) -> None:
-    values = small_plan().to_json()
-    assert Plan.from_json(values) == small_plan()
+    assert Plan.from_json(small_plan().to_json()) == small_plan()
+    with pytest.raises(DatasetError, match="not a plan of ours"):
+        Plan.from_json(_changed_plan(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("seq_len",), 1),
+        (("seed",), -(1 << 63)),
+        (("seed",), 1 << 64),
+        (("sources", 0, "tokens"), 1 << 50),
+        (("sources", 0, "masked"), True),
+        (("phases", 0, "num_steps"), 0),
+        (("phases", 0, "num_steps"), 1 << 58),  # of four windows each
+        (("phases", 0, "batch_windows"), 1),
+        (("phases", 0, "batch_windows"), 1 << 28),
+        (("phases", 0, "weights"), ("1/" + "9" * 198, "1")),
+        (("phases", 0, "weights"), ("0", "1")),
+        (("phases", 1, "seq_len"), 1),
+    ],
+    ids=str,
+)
+def test_a_plan_at_the_limits_is_taken(path: tuple[str | int, ...], value: object) -> None:
+    Plan.from_json(_changed_plan(path, value))
+
+
+def test_a_source_without_a_window_is_taken_where_it_has_no_weight() -> None:
+    values = _changed_plan(("sources", 0, "tokens"), 8)  # one too few for a window of 8
+    with pytest.raises(DatasetError, match="source 'a' has no window"):
+        Plan.from_json(values)
+    for phase in values["phases"]:
+        phase["weights"] = ["0", "1"]
+    Plan.from_json(values)
+    rows = _changed_plan(("sources", 0, "tokens"), 1) | {"order": "rows"}
+    Plan.from_json(rows)
+    rows["sources"][0]["tokens"] = 0
+    with pytest.raises(DatasetError, match="source 'a' has no window"):
+        Plan.from_json(rows)
+
+
+def _changed_plan(path: tuple[str | int, ...], value: object) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(small_plan().to_json()))
     place: Any = values
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    with pytest.raises(DatasetError, match="not a plan of ours"):
-        Plan.from_json(values)
+    return values
