@@ -5,6 +5,7 @@ spaCy's rules (`pipeline/words.py`) and are remembered.
 """
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +46,16 @@ class WordTable:
     """
 
     def __init__(self, stop_words: Iterable[str]) -> None:
-        self._stop = hashes_of(sorted(stop_words))
+        self._stop_words = sorted(stop_words)
         self._text: str | None = None
         self._codes = codes("")
         self._lines: Lines | None = None
         self._words: Words | None = None
         self._scratch = _scratch(0)
+
+    @cached_property
+    def _stop(self) -> NDArray[np.uint64]:
+        return hashes_of(self._stop_words)  # compiled code: loaded where texts are cut
 
     def words(self, text: str) -> Words:
         """The words of the text, valid until another is asked for."""
