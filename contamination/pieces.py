@@ -42,7 +42,7 @@ class Scanned(NamedTuple):
         """What was scanned and what was not, for people."""
         total = self.pieces + self.pieces_reused
         if not self.results_reused:
-            return f"scanned all {total:,} pieces of the data, {self.text_bytes / 1e6:,.1f} MB"
+            return f"scanned all {total:,} pieces, {self.text_bytes / 1e6:,.1f} MB"
         return (
             f"scanned {self.pieces:,} of {total:,} pieces ({self.text_bytes / 1e6:,.1f} MB); "
             f"{self.results_reused:,} of {self.results:,} results (piece and benchmark) "

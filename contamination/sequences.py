@@ -21,6 +21,7 @@ _GOLDEN, _M1, _M2 = (
     np.uint64(0xBF58476D1CE4E5B9),
     np.uint64(0x94D049BB133111EB),
 )
+_ZERO, _NINE = ord("0"), ord("9")
 _MOST_WORDS, _MOST_DIFFERENT_WORDS = (1 << 29) - 1, 1 << 24
 """With the decoys an index has twice as many words, and 30 bits for a place; see `Sequences`."""
 
@@ -79,10 +80,12 @@ def sequences_of(benchmarks: list[Benchmark]) -> Sequences:
     _check("words", len(words.hash), _MOST_WORDS)
     sizes = [len(benchmark.items) for benchmark in benchmarks]
     benchmark_of = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    vocabulary, numbers = np.unique(words.hash, return_inverse=True)
+    digits, hashes = _numeric(texts, words.start, words.end), words.hash
+    del words, texts  # of a large set they take more memory than what is made of them
+    vocabulary, numbers = np.unique(hashes, return_inverse=True)
     _check("different words", len(vocabulary), _MOST_DIFFERENT_WORDS)
     numeric = np.zeros(len(vocabulary), np.bool_)
-    numeric[numbers[_numeric(texts, words.start, words.end)]] = True
+    numeric[numbers[digits]] = True
     in_bytes = _in_three_bytes(numbers.astype(np.uint32))
     return Sequences(in_bytes, vocabulary, numeric, bounds.astype(np.int32), benchmark_of)
 
@@ -99,11 +102,16 @@ def _numeric(
     texts: list[str], start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     data = "".join(texts).encode("utf-8", "surrogatepass")
-    codes = np.frombuffer(data, np.uint8)
-    digits = np.zeros(len(codes) + 1, np.int64)
-    np.cumsum((codes >= ord("0")) & (codes <= ord("9")), out=digits[1:])
-    numeric: NDArray[np.bool_] = digits[end] - digits[start] == end - start
-    return numeric
+    return np.asarray(_digits_only(np.frombuffer(data, np.uint8), start, end))
+
+
+@kernel
+def _digits_only(data, start, end):  # type: ignore[no-untyped-def]
+    out = np.ones(len(start), np.bool_)
+    for word in range(len(start)):
+        for byte in data[start[word] : end[word]]:
+            out[word] &= _ZERO <= byte <= _NINE
+    return out
 
 
 @kernel

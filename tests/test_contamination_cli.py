@@ -44,7 +44,7 @@ def test_an_audit_writes_its_files_and_names_them_last(files: tuple[Path, str]) 
     assert facts["schema_version"] == 1
     assert facts["totals"]["items_by_class"]["qa"] == 1
     assert json.loads((folder / "audit_log.json").read_text())["scan_mb_per_s"] > 0
-    assert "scanned all 1 pieces of the data" in result.stdout
+    assert "scanned all 1 pieces" in result.stdout
     again = tally(text, "-b", spec)
     assert "scanned 0 of 1 pieces" in again.stdout
     assert "| mine (items) | 1 | 1 | 100.00% | 1 |" in (folder / "audit.md").read_text()

@@ -62,6 +62,7 @@ def test_killed_in_the_middle_and_given_again_it_writes_the_same_files(
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert not (killed / "eval" / "piqa.json").exists()
+    (killed / "eval" / ".piqa.json.0123abcd.tmp").touch()  # as a kill while it is written leaves
     done = subprocess.run(
         command(killed, *options), env=env, cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -69,7 +70,8 @@ def test_killed_in_the_middle_and_given_again_it_writes_the_same_files(
     assert "piqa: validation split" in done.stdout
     subprocess.run(command(whole, *options), env=env, cwd=ROOT, check=True, capture_output=True)
     names = ["copa.json", "copa.samples.jsonl", "piqa.json", "piqa.samples.jsonl"]
-    assert sorted(path.name for path in (whole / "eval").iterdir()) == names
+    for folder in (killed, whole):
+        assert sorted(path.name for path in (folder / "eval").iterdir()) == names
     for name in names:
         assert (killed / "eval" / name).read_bytes() == (whole / "eval" / name).read_bytes()
 
