@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
+from configs.build import WarcSource
 from configs.errors import ConfigError
 from configs.loading import parse_yaml
+from pipeline.errors import BuildError
+from pipeline.streams import InputFile
+from pipeline.warc import ReadWarc
 from shards.errors import DatasetError
 from shards.json_input import parse_json
 from shards.plan import Plan
 from tests.fuzz import all_targets, fuzz
 from tests.fuzz_targets import small_plan
+from tests.test_pipeline_sources_text import RIVERS, archive, page
 
 _CASES = 25
 _NAMES = ["a", *(f"a{i}" for i in range(40))]
@@ -154,3 +159,24 @@ def _changed_plan(path: tuple[str | int, ...], value: object) -> dict[str, Any]:
         place = place[key]
     place[path[-1]] = value
     return values
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (b"WARC-Date", "behind row 0 .*a record without 'archive-date'"),
+        (b"WARC-Target-URI", "at its start .*a record that cannot be read"),
+    ],
+)
+def test_a_web_archive_whose_records_lack_a_header(
+    tmp_path: Path, header: bytes, said: str
+) -> None:
+    path = tmp_path / "pages.warc"
+    archive(path, [("response", "text/html", page(*RIVERS))] * 2)
+    before, found, after = path.read_bytes().rpartition(header)
+    if b"Date" not in header:
+        before, found, after = path.read_bytes().partition(header)
+    path.write_bytes(before + b"X" * len(found) + after)
+    spec = WarcSource(kind="warc", licence="x", paths=(str(path),))
+    with pytest.raises(BuildError, match=said):
+        list(ReadWarc([InputFile(str(path), "f")], spec).run())
