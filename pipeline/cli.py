@@ -1,5 +1,6 @@
 """The folder's command: `tally build`."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Annotated
@@ -50,12 +51,14 @@ def build(
 
     if not dry_run:
         cores.prepare(workers or len(os.sched_getaffinity(0)))  # before the imports that follow
+    gc.disable()  # imports make no garbage
     from configs.build import BuildConfig
     from configs.loading import load
     from pipeline.build import build as run
     from pipeline.build import report
     from pipeline.streams import is_remote
 
+    cores.settle()
     chosen = [] if executor is None else [f"executor.kind={executor}"]
     settings = load(config, BuildConfig, [*(overrides or []), *chosen])
     address = output if output is not None and is_remote(output) else None
@@ -63,3 +66,4 @@ def build(
     built = run(settings, local, workers, dry_run, address, prune)
     if built is not None:
         report(built)
+    cores.settle()  # so that the end of the process is quick

@@ -7,10 +7,11 @@ workers wait, one for every worker. The libraries read this when they are first 
 to come before they are imported.
 """
 
+import gc
 import os
 from multiprocessing import forkserver, set_forkserver_preload
 
-PRELOAD = ["pipeline.build"]
+PRELOAD = ["pipeline.warm"]
 """What the process that workers are forked from imports."""
 POOLS = (
     "POLARS_MAX_THREADS",
@@ -33,3 +34,21 @@ def prepare(workers: int) -> None:
         set_forkserver_preload(PRELOAD)
         forkserver.ensure_running()
     os.environ |= dict.fromkeys(free, str(workers))
+
+
+def settle() -> None:
+    """Have the garbage collector never look again at what is there: modules, which stay.
+
+    Otherwise it does so now and then, in forked workers with a copy of every page, and at the end
+    of the process, which took half a second.
+    """
+    gc.freeze()
+    gc.enable()
+
+
+def load_registries() -> None:
+    """Load numba's knowledge of types and functions, as its first compiled function would."""
+    from numba.core.registry import cpu_target
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()

@@ -25,7 +25,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 from loguru._better_exceptions import ExceptionFormatter
 
-from pipeline.cores import PRELOAD
+from pipeline.cores import PRELOAD, load_registries
 from pipeline.errors import BuildError
 from pipeline.task_report import failures, reporting
 
@@ -105,13 +105,11 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
     try:
         yield pool
-    except BaseException:
+    finally:  # nobody waits for idle workers to take themselves apart
         processes = list((pool._processes or {}).values())  # shutdown forgets them
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
-        raise
-    pool.shutdown()
 
 
 def _end_with_parent() -> None:
@@ -150,6 +148,7 @@ class LocalRunner:
                 _run_task(whole, rank)
             return
         futures = [self._pool.submit(_run_task, whole, rank) for rank in ranks]
+        load_registries()  # for the single tasks, which run here, while the workers are busy
         try:
             for future in as_completed(futures):
                 future.result()
