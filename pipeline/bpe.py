@@ -214,18 +214,6 @@ def document_ends(path: Path, config: TokenizerConfig) -> DocumentEnds:
     return DocumentEnds(bos_id, eos_id, token_dtype(num_ids(ids)))
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a file.
-
-    Raises:
-        BuildError: the file is no tokenizer.json.
-    """
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # `tokenizers` raises plain Exception
-        raise BuildError(f"{path}: not a tokenizer.json that `tokenizers` reads: {error}") from None
-
-
 def _token_id(ids: dict[str, int], path: Path, token: str, key: str) -> int:
     if token not in ids:
         raise BuildError(f"{path} has no token '{token}'; set `tokenizer.{key}` to one it has")

@@ -12,13 +12,15 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from configs.build import ShardsConfig, TokenizerConfig
-from pipeline.bpe import document_ends, load_tokenizer
+from pipeline.bpe import document_ends
 from pipeline.budget import Budget, Cut
 from pipeline.decisions import SPLITS
 from pipeline.encoded import EncodedSource, Place
+from pipeline.errors import BuildError
 from pipeline.task_report import tracked
 from shards.atomic import write_json_atomic
 from shards.manifest import Dropped
+from shards.tokenizer_file import load_tokenizer
 from shards.writer import fitting
 
 _MAX_TASKS = 1000
@@ -81,7 +83,7 @@ class LayOutSources(PipelineStep):
         dtype = document_ends(self.tokenizer, self.config).dtype
         source = EncodedSource(self.encoded, ranks, dtype, self.shards.shuffle_seeds.get(name))
         most = self.shards.max_tokens.get(name)
-        budget = None if most is None else Budget(most, load_tokenizer(self.tokenizer))
+        budget = None if most is None else Budget(most, load_tokenizer(self.tokenizer, BuildError))
         shards = lay_out(source, self.shards.shard_tokens, budget, len(ranks))
         if budget:
             budget.check(name)

@@ -27,6 +27,7 @@ from pipeline import (
 )
 from pipeline.dedup import DUPLICATES
 from pipeline.encoder_check import ENCODER, ChooseEncoder, choose, samples
+from pipeline.errors import BuildError
 from pipeline.filtered import Filtered, keys_of
 from pipeline.given_tokenizer import GivenTokenizer
 from pipeline.sources import ResolvedSource
@@ -35,6 +36,7 @@ from pipeline.tokenizer_file import num_ids, vocabulary
 from pipeline.tokenizing import EncodeDocuments, EncodeInput
 from shards import hash_table, index, loss_mask, writer
 from shards.hashing import blake3_file
+from shards.tokenizer_file import load_tokenizer
 
 DATASET = "dataset"
 """Folder of the packing stage that becomes the dataset."""
@@ -225,7 +227,7 @@ class TokenPlanner:
 
 def _tokenizer_facts(folder: Path, config: TokenizerConfig) -> dict[str, Any]:
     path, trained_on = folder / bpe.TOKENIZER, folder / bpe.TRAINED_ON
-    bpe.load_tokenizer(path)  # says what is wrong with a given one
+    load_tokenizer(path, BuildError)  # says what is wrong with a given one
     return {
         "blake3": blake3_file(path),
         "vocab_size": num_ids(vocabulary(path)),

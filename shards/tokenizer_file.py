@@ -7,13 +7,17 @@ from tokenizers import Tokenizer
 from shards.errors import DatasetError
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
+def load_tokenizer(path: Path, error: type[Exception] = DatasetError) -> Tokenizer:
     """Read a tokenizer.json.
 
+    Args:
+        path: the file.
+        error: what to raise.
+
     Raises:
-        DatasetError: it is none.
+        DatasetError: it is none; or `error` instead.
     """
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise DatasetError(f"{path}: not a tokenizer.json ({error})") from None
+    except Exception as reason:  # the library raises nothing narrower
+        raise error(f"{path}: not a tokenizer.json that `tokenizers` reads: {reason}") from None

@@ -9,13 +9,14 @@ import pytest
 from tokenizers import Tokenizer
 
 from configs.build import SplitConfig, TokenizerConfig
-from pipeline.bpe import document_ends, load_tokenizer, train
+from pipeline.bpe import document_ends, train
 from pipeline.decisions import split_of
 from pipeline.encoder_check import compare
 from pipeline.encoders import FastEncoder, ReferenceEncoder, adversarial_texts
 from pipeline.errors import BuildError
 from pipeline.fast_forms import fast_form
 from shards.hashing import content_hash
+from shards.tokenizer_file import load_tokenizer
 
 EOS = "<|endoftext|>"
 GAPS = (
@@ -147,7 +148,7 @@ def test_a_given_tokenizer_must_know_eos(tokenizer: Path, tmp_path: Path) -> Non
         document_ends(tokenizer, TokenizerConfig(bos_token="<s>"))
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(BuildError, match=r"not a tokenizer\.json"):
-        load_tokenizer(tmp_path / "bad.json")
+        load_tokenizer(tmp_path / "bad.json", BuildError)
     with pytest.raises(BuildError, match=r"bad\.json: not a tokenizer\.json: KeyError\('model'\)"):
         document_ends(tmp_path / "bad.json", TokenizerConfig())
 
