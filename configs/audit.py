@@ -4,11 +4,10 @@ Bits measure how surprising the shared words are under the audited text's own wo
 word up to 18, "the" about 4). Coverage is the share of the item's bits that a document holds.
 """
 
-from typing import Literal
-
 from pydantic import Field
 
 from configs.base import Section
+from configs.choices import Sensitivity
 
 
 class AuditRules(Section):
@@ -29,8 +28,6 @@ class AuditRules(Section):
     run_words: int = Field(default=10, ge=5)
     """Words of that run."""
 
-
-Sensitivity = Literal["strict", "default", "sensitive"]
 
 SENSITIVITIES: dict[Sensitivity, AuditRules] = {
     "strict": AuditRules(min_bits=60, short_coverage=1.0, long_coverage=0.5),

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.audit import Sensitivity
 from configs.base import Section
+from configs.choices import Sensitivity
 from configs.executor import ExecutorConfig
 from configs.presets import with_presets
 

@@ -3,13 +3,12 @@
 `executor: {kind: slurm}` in a build's configuration, or `tally build --executor slurm`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from configs.base import Section
-
-Kind = Literal["local", "ray", "slurm"]
+from configs.choices import ExecutorKind
 
 
 class RayConfig(Section):
@@ -48,6 +47,6 @@ class SlurmConfig(Section):
 class ExecutorConfig(Section):
     """Which executor, and what each of them is told where it is chosen."""
 
-    kind: Kind = "local"
+    kind: ExecutorKind = "local"
     ray: RayConfig = RayConfig()
     slurm: SlurmConfig = SlurmConfig()

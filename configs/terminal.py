@@ -15,16 +15,6 @@ from typing import NoReturn, Protocol
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 # In a log file tables get room; in a terminal they fit it.
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
@@ -37,23 +27,6 @@ class Advance(Protocol):
 
     def advance(self, n: float = 1) -> None:
         """Count `n` more units as done."""
-
-
-class _Rate(ProgressColumn):
-    """Units per second, with the unit's name."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{human(speed)} {task.fields['unit']}/s")
-
-
-class _Bar:
-    def __init__(self, bar: Progress, description: str, total: float | None, unit: str) -> None:
-        self._bar = bar
-        self._task = bar.add_task(description, total=total, unit=unit)
-
-    def advance(self, n: float = 1) -> None:
-        self._bar.advance(self._task, n)
 
 
 class _Plain:
@@ -89,13 +62,10 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Advan
         yield plain
         plain.print_line()
         return
-    count = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}")
-    if total is None:
-        count = TextColumn("{task.completed:,.0f} {task.fields[unit]}")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), count, _Rate())
-    time_left = TimeRemainingColumn(elapsed_when_finished=True)
-    with Progress(*columns, time_left, console=console) as bar:
-        yield _Bar(bar, description, total, unit)
+    from configs.progress_bar import bar  # here: it loads slowly, and most commands show none
+
+    with bar(console, description, total, unit, human) as shown:
+        yield shown
 
 
 def human(value: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.audit import SENSITIVITIES, Sensitivity
+from configs.choices import Sensitivity
 from contamination.errors import AuditError
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def audit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
     """Find benchmark items in training data, and write audit.html, .json, .md, matches.parquet."""
+    from configs.audit import SENSITIVITIES
     from configs.terminal import console
     from contamination.audit import run_audit, scan_only
     from contamination.benchmarks import load_benchmarks

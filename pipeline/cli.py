@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from configs.executor import Kind
+from configs.choices import ExecutorKind
+from configs.shipped import complete_config, located
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -19,7 +20,14 @@ def _commands() -> None:
 
 @app.command()
 def build(
-    config: Annotated[Path, typer.Argument(help="YAML file, as configs/demo/build.yaml")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="YAML file, as configs/demo/build.yaml",
+            callback=located,
+            autocompletion=complete_config,
+        ),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="settings that differ, as `split.val_fraction=0.05`")
     ] = None,
@@ -40,7 +48,8 @@ def build(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
     executor: Annotated[
-        Kind | None, typer.Option(help="where tasks run [default: `executor.kind` of CONFIG]")
+        ExecutorKind | None,
+        typer.Option(help="where tasks run [default: `executor.kind` of CONFIG]"),
     ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="delete intermediate files of other configurations")

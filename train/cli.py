@@ -6,14 +6,21 @@ from typing import Annotated
 
 import typer
 
-from configs.loading import load
+from configs.shipped import complete_config, located
 from configs.terminal import console
-from configs.train import TrainConfig
 from train.errors import OutOfMemoryError, TrainError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.")]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="YAML file of the run.",
+        callback=located,
+        autocompletion=complete_config,
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[a.b=VALUE]...", help="Settings to change.")
 ]
@@ -22,7 +29,13 @@ Overrides = Annotated[
 @app.command("train")
 def train_command(
     config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, or of an experiment.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG",
+            help="YAML file of the run, or of an experiment.",
+            callback=located,
+            autocompletion=complete_config,
+        ),
     ],
     overrides: Overrides = None,
     output: Annotated[
@@ -45,6 +58,8 @@ def train_command(
 ) -> None:
     """Train a model, or all runs of an experiment; goes on from the newest checkpoints."""
     from configs.experiment import is_experiment
+    from configs.loading import load
+    from configs.train import TrainConfig
     from train.start import Wanted, train_experiment, train_one
 
     wanted = Wanted(ranks, gpus, stop_after, dry_run, hostfile, slurm)
@@ -75,6 +90,8 @@ def plan_command(
     ] = None,
 ) -> None:
     """Say what a run will read and cost, without training."""
+    from configs.loading import load
+    from configs.train import TrainConfig
     from train.hardware import parse_prices
     from train.planreport import Assumptions, report
     from train.plantables import print_report
