@@ -13,9 +13,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.build import BuildConfig, HubSource
+from configs.build import BuildConfig
 from configs.executor import ExecutorConfig
 from configs.terminal import console
+from configs.text_sources import HubSource
 from pipeline import bpe, hub
 from pipeline.build_manifest import manifest_of
 from pipeline.errors import BuildError
@@ -28,6 +29,8 @@ from pipeline.report import PAGE, is_current, write_report
 from pipeline.runner import stage_runner
 from pipeline.samples import works
 from pipeline.sources import ResolvedSource, resolve
+from pipeline.stages import LOGS
+from pipeline.task_costs import Costs, stage_costs
 from pipeline.token_plan import DATASET
 from pipeline.upload import dataset_at, upload
 from shards.atomic import atomic_write, sync, write_json_atomic
@@ -101,10 +104,10 @@ def build(
             return None
         if given is not None and plan.tokenizer.facts() is None:
             given.bring()
-        times = _run(plan, config.executor, workers)
+        times, costs = _run(plan, config.executor, workers)
         manifest = _publish(plan, planner, output)
-        log = {"seconds": times, "executor": config.executor.kind, "workers": workers}
-        write_json_atomic(work / _LOG, log)
+        ran = {"executor": config.executor.kind, "workers": workers}
+        write_json_atomic(work / _LOG, {"seconds": times, "costs": costs, **ran})
         write_report(manifest, output, works(plan), page)
         return _delivered(Built(output, manifest, False, page, address), plan, prune)
 
@@ -164,16 +167,19 @@ def _announce(plan: Plan, sources: dict[str, ResolvedSource]) -> None:
         console.print(f"{label}: {', '.join(names)}")
 
 
-def _run(plan: Plan, executor: ExecutorConfig, workers: int | None) -> dict[str, float]:
-    """Run all stages; returns the seconds of each."""
-    times = {}
+def _run(
+    plan: Plan, executor: ExecutorConfig, workers: int | None
+) -> tuple[dict[str, float], dict[str, Costs]]:
+    """Run all stages; returns the seconds of each, and what its tasks cost."""
+    times, costs = {}, {}
     with stage_runner(executor, workers) as runner:
         for stage in plan.stages():
             start = time.monotonic()
             stage.run(runner)
             times[stage.name] = round(time.monotonic() - start, 2)
+            costs[stage.name] = stage_costs(stage.directory / LOGS)
             plan.find_duplicates.clear()
-    return times
+    return times, costs
 
 
 def _publish(plan: Plan, planner: Planner, output: Path) -> Manifest:

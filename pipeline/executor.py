@@ -27,6 +27,7 @@ from loguru._better_exceptions import ExceptionFormatter
 
 from pipeline.cores import PRELOAD, load_registries
 from pipeline.errors import BuildError
+from pipeline.task_costs import measuring
 from pipeline.task_report import failures, reporting
 
 # datatrove gives loguru three handlers a task, and loguru asks for the installation's folders with
@@ -57,7 +58,8 @@ class Reporting:
     logging_dir: Any
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-        with reporting(Path(self.logging_dir.path), rank):
+        logs = Path(self.logging_dir.path)
+        with reporting(logs, rank), measuring(logs, rank):
             return super()._run_for_rank(rank, local_rank, node_rank)  # type: ignore[misc]
 
 
