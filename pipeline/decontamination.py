@@ -21,7 +21,7 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from configs.audit import SENSITIVITIES
-from configs.build import DecontaminationConfig
+from configs.cleaning import DecontaminationConfig
 from contamination.corpus import batch_of
 from contamination.index import Index, cached_index, open_index
 from contamination.items import Benchmark

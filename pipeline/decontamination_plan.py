@@ -12,7 +12,7 @@ import contamination.rules
 import contamination.scan
 import contamination.sequences
 import contamination.surprisal
-from configs.build import DecontaminationConfig
+from configs.cleaning import DecontaminationConfig
 from contamination.index import index_key
 from contamination.items import Benchmark
 from contamination.words import RECIPE_HASH

@@ -25,7 +25,7 @@ from datatrove.pipeline.base import PipelineStep
 from numba import njit
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup_files import EXTRA_KEYS, NONE, Corpus, DedupInput, Ints, map_array, map_file
 from pipeline.dedup_order import FIRST, PLACES, ROWS
 from pipeline.dedup_report import KINDS, Report

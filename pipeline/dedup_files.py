@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from shards.atomic import sync, temporary_of
 
 Ints = NDArray[np.int64]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup_candidates import pair_runs
 from pipeline.dedup_files import EXTRA_KEYS, Corpus, DedupInput, slice_of
 from pipeline.dedup_repeats import WHOLE

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 import contamination.words
-from configs.build import DedupConfig, PassagesConfig
+from configs.cleaning import DedupConfig, PassagesConfig
 from pipeline import (
     characters,
     cutting,

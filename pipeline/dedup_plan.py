@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import contamination.words
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline import (
     dedup,
     dedup_candidates,

@@ -17,7 +17,7 @@ from datatrove.pipeline.base import PipelineStep
 from numba import njit
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup import scratch
 from pipeline.dedup_candidates import pairs_file, sizes_file
 from pipeline.dedup_files import (

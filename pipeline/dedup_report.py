@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup_files import Corpus, Ints
 
 KINDS = ("exact", "near", "held_exact", "held_near")

@@ -11,7 +11,7 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup_candidates import needed_file, pair_runs
 from pipeline.dedup_files import (
     EXTRA_KEYS,

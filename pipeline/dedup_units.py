@@ -18,7 +18,7 @@ from datatrove.pipeline.base import PipelineStep
 from numba import njit
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig, PassagesConfig
+from configs.cleaning import DedupConfig, PassagesConfig
 from contamination.words import hash_words
 from pipeline.dedup_files import EXTRA_KEYS, Corpus, DedupInput, Ints, Keys, map_array, map_file
 from pipeline.dedup_order import PLACES

@@ -12,7 +12,7 @@ from datatrove.pipeline.filters import C4QualityFilter
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.formatters import PIIFormatter
 
-from configs.build import Edit
+from configs.text_sources import Edit
 from pipeline.words import EnglishWords
 from shards.hashing import content_hash
 

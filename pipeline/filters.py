@@ -18,7 +18,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
 
-from configs.build import Edit, Profile, Source
+from configs.text_sources import Edit, Profile, Source
 from pipeline import (
     addresses,
     characters,

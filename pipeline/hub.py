@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from huggingface_hub.hf_api import RepoFile
 
-from configs.build import HubSource, Source
+from configs.text_sources import HubSource, Source
 from pipeline.errors import BuildError
 from pipeline.hub_http import api, endpoint, explained, is_offline, patiently
 from shards.atomic import write_json_atomic

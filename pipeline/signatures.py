@@ -15,7 +15,7 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup_files import DOCUMENT, EXTRA_KEYS, ORDER_TOP, Ints, Keys
 from pipeline.documents import task_file
 from pipeline.ngrams import NGrams, ngrams_of

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 from datatrove.pipeline.base import PipelineStep
 
-from configs.build import (
+from configs.text_sources import (
     DocstringsSource,
     HubSource,
     JsonlSource,

@@ -23,7 +23,7 @@ from datatrove.pipeline.readers import JsonlReader, ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
 from numpy.typing import NDArray
 
-from configs.build import HubSource, JsonlSource, ParquetSource
+from configs.text_sources import HubSource, JsonlSource, ParquetSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
 from pipeline.streams import InputFile, check_unchanged, open_stream, sound, tracked_lines

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
-from configs.build import TextSource
+from configs.text_sources import TextSource
 from pipeline.documents import document
 from pipeline.streams import InputFile, bounded_lines, check_unchanged, open_stream, sound
 from pipeline.task_report import tracked

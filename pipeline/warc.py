@@ -19,7 +19,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.extractors import Trafilatura
 from datatrove.pipeline.readers.warc import process_record
 
-from configs.build import WarcSource
+from configs.text_sources import WarcSource
 from pipeline.documents import document
 from pipeline.errors import BuildError
 from pipeline.streams import InputFile, check_unchanged, open_tracked, sound

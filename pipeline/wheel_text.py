@@ -9,7 +9,7 @@ from typing import NamedTuple
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
-from configs.build import WheelFile
+from configs.text_sources import WheelFile
 from pipeline.documents import document
 from pipeline.errors import BuildError
 from pipeline.task_report import report_share

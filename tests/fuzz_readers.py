@@ -18,8 +18,8 @@ from datatrove.pipeline.base import PipelineStep
 from safetensors.torch import save_file
 
 from configs.audit import SENSITIVITIES
-from configs.build import JsonlSource, ParquetSource, TextSource, WarcSource
 from configs.model import ModelConfig
+from configs.text_sources import JsonlSource, ParquetSource, TextSource, WarcSource
 from contamination.audit import run_audit
 from contamination.benchmarks import load_benchmarks
 from contamination.corpus import open_corpus

@@ -7,7 +7,7 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup_files import working_bytes
 from pipeline.dedup_held import open_held
 from pipeline.dedup_plan import DedupPlanner, DedupStages

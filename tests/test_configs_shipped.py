@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from configs.build import BuildConfig, HubSource
+from configs.build import BuildConfig
 from configs.errors import ConfigError
 from configs.evaluation import baselines, suites
 from configs.experiment import ExperimentConfig
 from configs.loading import load
+from configs.text_sources import HubSource
 from configs.train import TrainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from configs.build import BuildConfig, JsonlSource, ParquetSource
+from configs.build import BuildConfig
+from configs.text_sources import JsonlSource, ParquetSource
 from pipeline.build import Built, build
 from pipeline.errors import BuildError
 from pipeline.streams import InputFile

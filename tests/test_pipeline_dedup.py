@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from blake3 import blake3
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup import DUPLICATES
 from pipeline.documents import DocumentFile, document
 from pipeline.errors import BuildError

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from configs.build import BuildConfig, DedupConfig
+from configs.build import BuildConfig
+from configs.cleaning import DedupConfig
 from configs.loading import load
 from pipeline.build import Built, build
 from pipeline.dedup import DUPLICATES

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.build import BuildConfig, DedupConfig, PassagesConfig
+from configs.build import BuildConfig
+from configs.cleaning import DedupConfig, PassagesConfig
 from pipeline.build import Built, build
 from pipeline.dedup_units import spans_of, units_of
 from pipeline.documents import DocumentFile, document

@@ -20,7 +20,8 @@ import polars as pl
 import pytest
 from huggingface_hub import close_session
 
-from configs.build import BuildConfig, HubSource
+from configs.build import BuildConfig
+from configs.text_sources import HubSource
 from pipeline import hub
 from pipeline.build import Built, build
 from pipeline.download import fetch, part_of

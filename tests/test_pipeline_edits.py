@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from configs.build import BuildConfig, Edit, JsonlSource, Profile
+from configs.build import BuildConfig
+from configs.text_sources import Edit, JsonlSource, Profile
 from pipeline.build import Built, build
 from pipeline.documents import document, read_rows, task_file
 from pipeline.edits import C4Lines, PersonalData, with_edits

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from configs.build import Profile
+from configs.text_sources import Profile
 from pipeline.addresses import AddressFilter, HashedLines, hashes_of_lines
 from pipeline.documents import document, read_rows, task_file
 from pipeline.filters import ApplyProfile, TextFilter, rules

@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from configs.build import ParquetSource, SplitConfig
+from configs.build import SplitConfig
+from configs.text_sources import ParquetSource
 from pipeline.bpe import Sample
 from pipeline.dedup import SCHEMA
 from pipeline.documents import DocumentFile, document

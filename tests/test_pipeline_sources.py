@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from datatrove.pipeline.base import PipelineStep
 
-from configs.build import JsonlSource, ParquetSource, WheelFile
+from configs.text_sources import JsonlSource, ParquetSource, WheelFile
 from pipeline.docstrings import PackageFiles, ReadDocstrings, count_unreadable, find_package
 from pipeline.documents import DocumentFile, document, read_rows, task_file
 from pipeline.errors import BuildError

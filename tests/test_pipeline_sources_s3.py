@@ -11,7 +11,8 @@ import fsspec
 import polars as pl
 import pytest
 
-from configs.build import BuildConfig, ParquetSource
+from configs.build import BuildConfig
+from configs.text_sources import ParquetSource
 from pipeline.build import Built, build, report
 from pipeline.errors import BuildError
 from pipeline.sources import resolve

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from configs.build import BuildConfig, TextSource, WarcSource
+from configs.build import BuildConfig
+from configs.text_sources import TextSource, WarcSource
 from pipeline.build import build
 from pipeline.errors import BuildError
 from pipeline.sources import resolve

@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 
-from configs.build import WarcSource
 from configs.errors import ConfigError
 from configs.loading import parse_yaml
+from configs.text_sources import WarcSource
 from pipeline.errors import BuildError
 from pipeline.streams import InputFile
 from pipeline.warc import ReadWarc
 from shards.errors import DatasetError
 from shards.json_input import parse_json
 from shards.plan import Plan
+from shards.tokenizer_file import MOST_IDS, load_tokenizer
 from tests.fuzz import all_targets, fuzz
 from tests.fuzz_targets import small_plan
+from tests.helpers import byte_tokenizer
 from tests.test_pipeline_sources_text import RIVERS, archive, page
 
 _CASES = 25
@@ -180,3 +182,18 @@ def test_a_web_archive_whose_records_lack_a_header(
     spec = WarcSource(kind="warc", licence="x", paths=(str(path),))
     with pytest.raises(BuildError, match=said):
         list(ReadWarc([InputFile(str(path), "f")], spec).run())
+
+
+@pytest.mark.parametrize(("largest", "refused"), [(MOST_IDS - 1, False), (2**32 - 1, True)])
+def test_an_id_beyond_any_vocabulary(tmp_path: Path, largest: int, refused: bool) -> None:
+    """`tokenizers` asks for memory in proportion to the largest id when such a file is written."""
+    content = json.loads(byte_tokenizer().to_str())
+    last = max(content["model"]["vocab"], key=content["model"]["vocab"].get)
+    content["model"]["vocab"][last] = largest
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    if refused:
+        with pytest.raises(DatasetError, match=r"has the id 4,294,967,295; ids must be below"):
+            load_tokenizer(path)
+    else:
+        assert load_tokenizer(path).token_to_id(last) == largest

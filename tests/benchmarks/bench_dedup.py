@@ -26,7 +26,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.dedup import DUPLICATES
 from pipeline.ngrams import jaccard_of_pairs, ngrams_of, sorted_sets
 from tests.benchmarks.bench_tokenize import rival

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.documents import SCHEMA
 from shards.hashing import content_hash
 from tests.benchmarks.corpus import texts_of_size

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from configs.build import DedupConfig
+from configs.cleaning import DedupConfig
 from pipeline.executor import LocalRunner, worker_pool
 from tests.benchmarks.bench_dedup import planted
 from tests.benchmarks.corpus import write_documents

@@ -24,7 +24,7 @@ from datatrove.pipeline.filters import (
 )
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
-from configs.build import Profile
+from configs.text_sources import Profile
 from pipeline.documents import document
 from pipeline.filters import PROFILES, judge, rules
 from pipeline.shapes import known_shapes
