@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from configs.choices import SchemaKind
+from configs.shipped import located_page, schema_file
 from configs.terminal import main
 from contamination.cli import app as audit_app
 from pipeline.cli import app as build_app
+from pipeline.init_cli import app as init_build_app
 from shards.cli import app as accounts_app
 from train.cli import app as train_app
+from train.init_cli import app as init_train_app
 from train.results_cli import app as results_app
 
 _HELP = """Pretraining for small language models in which every token is accounted for.
@@ -42,6 +46,7 @@ _ORDER = [
     "card",
     "compare",
     "plot",
+    "schema",
 ]
 
 app = typer.Typer(
@@ -65,6 +70,15 @@ def demo(
     run_demo(output)
 
 
+@app.command()
+def schema(
+    kind: Annotated[SchemaKind, typer.Argument(help="Of which files.")],
+) -> None:
+    """Print the JSON Schema of configurations, or of audit.json (`audit`), for editors."""
+    path = located_page("contamination/audit.schema.json") if kind == "audit" else schema_file(kind)
+    typer.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
 def _place(command: typer.models.CommandInfo) -> int:
     name = command.name or getattr(command.callback, "__name__", "")
     return _ORDER.index(name) if name in _ORDER else len(_ORDER)
@@ -76,6 +90,15 @@ _commands = [
     for command in folder.registered_commands
 ]
 app.registered_commands = sorted([*app.registered_commands, *_commands], key=_place)
+
+init = typer.Typer(
+    no_args_is_help=True, help="Write a commented configuration, by flags or by questions."
+)
+init.registered_commands = [
+    *init_build_app.registered_commands,
+    *init_train_app.registered_commands,
+]
+app.add_typer(init, name="init")
 
 
 def run() -> None:

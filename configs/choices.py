@@ -10,3 +10,5 @@ Sensitivity = Literal["strict", "default", "sensitive"]
 """Named sets of thresholds of the audit: fewer false findings, balanced, fewer misses."""
 ExecutorKind = Literal["local", "ray", "slurm"]
 """Where the tasks of a build run."""
+SchemaKind = Literal["build", "train", "experiment", "source", "eval", "audit"]
+"""Files that have a JSON Schema."""

@@ -55,7 +55,7 @@ Quantity = Annotated[
     Amount,
     BeforeValidator(parse_amount),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string"}),
+    WithJsonSchema({"type": "string", "pattern": _AMOUNT.pattern, "examples": ["2.5B tokens"]}),
 ]
 
 

@@ -28,6 +28,11 @@ def located_page(name: str) -> Path:
     return inside if inside.exists() else CONFIGS.parent / name
 
 
+def schema_file(name: str) -> Path:
+    """The shipped JSON Schema of one kind of file."""
+    return CONFIGS / "schemas" / f"{name}.json"
+
+
 def complete_config(incomplete: str) -> list[str]:
     """Shell completion: YAML files below the folder that is being typed, and the shipped ones."""
     folder, _, _ = incomplete.rpartition("/")

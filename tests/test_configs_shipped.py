@@ -10,6 +10,8 @@ from configs.errors import ConfigError
 from configs.evaluation import baselines, suites
 from configs.experiment import ExperimentConfig
 from configs.loading import load
+from configs.model import ModelConfig
+from configs.sizes import sizes
 from configs.text_sources import HubSource
 from configs.train import TrainConfig
 
@@ -20,8 +22,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "experiments": ExperimentConfig,
 }
 PRESETS = sorted((CONFIGS / "sources").glob("*.yaml"))
-EVALUATION = {CONFIGS / "eval" / "suites.yaml", CONFIGS / "eval" / "baselines.yaml"}
-OTHERS = sorted(set(CONFIGS.rglob("*.yaml")) - set(PRESETS) - EVALUATION)
+TABLES = {CONFIGS / name for name in ("eval/suites.yaml", "eval/baselines.yaml", "sizes.yaml")}
+OTHERS = sorted(set(CONFIGS.rglob("*.yaml")) - set(PRESETS) - TABLES)
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda p: str(p.relative_to(CONFIGS)))
@@ -37,6 +39,18 @@ def test_suites_and_baselines_are_those_of_the_published_cards() -> None:
         "mtlm1": 12,
     }
     assert len(baselines()) == 7
+
+
+@pytest.mark.parametrize("name", sizes())
+def test_a_size_is_a_model_of_that_size(name: str) -> None:
+    size = sizes()[name]
+    given = {"vocab_size": 49152, "max_seq_len": size.seq_len}
+    model = ModelConfig.model_validate(size.model | given)
+    millions = float(name[:-1]) * (1000 if name[-1] == "b" else 1)
+    attention = 2 * model.head_dim * (model.num_heads + model.num_kv_heads)
+    matrices = model.d_model * (attention + 3 * model.ffn_dim) * model.num_layers
+    vocabulary = {"3m": 8192, "15m": 32000}.get(name, 49152) * model.d_model
+    assert (matrices + vocabulary) / 1e6 == pytest.approx(millions, rel=0.35)
 
 
 def with_source(folder: Path, source: str, *overrides: str) -> HubSource:
