@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_EXTRA := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fix bench campaign lock clean
+.PHONY: help setup run test check fix bench campaign docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,10 @@ bench: $(READY) ## Run the benchmarks; figures go to tests/benchmarks/RESULTS.md
 
 campaign: $(READY) ## The slow tests as well
 	$(BIN)/python -m pytest
+
+docs: $(READY) ## Build the documents' site in build/docs; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs . build/docs
+	@echo "open build/docs/index.html"
 
 lock: $(READY) ## Write the versions installed now to constraints.txt
 	$(BIN)/python -m tests.lock > constraints.tmp && mv constraints.tmp constraints.txt && touch $(READY)

@@ -13,7 +13,7 @@ from tests.helpers_convert import export
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/interchange.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SNIPPETS = re.findall(r"```python tested\n(.*?)```", PAGE, re.DOTALL)
 TEXTS = ["a text of some length, " * 50, "", "another " * 100]
 PACKAGES = {"IndexedDataset": "megatron", "NumpyFSLDataset": "olmo_core"}
 
