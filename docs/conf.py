@@ -53,8 +53,9 @@ def add_navigation(app: Sphinx, name: str, content: list[str]) -> None:
     sections = re.split(r"^## ", content[0], flags=re.M)
     for section in sections[1:] or sections:
         caption = f":caption: {section.splitlines()[0]}" if sections[1:] else ""
-        links = re.findall(r"\]\((.*?\.md)\)", section)
-        pages = "\n".join(_from_root(ROOT / Path(name).parent / link) for link in links)
+        links = re.findall(r"\[(.*?)\]\((.*?\.md)\)", section)
+        here = ROOT / Path(name).parent
+        pages = "\n".join(f"{title} <{_from_root(here / link)}>" for title, link in links)
         content[0] += f"\n```{{toctree}}\n:hidden:\n{caption}\n\n{pages}\n```\n"
 
 

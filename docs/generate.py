@@ -82,7 +82,8 @@ def _section(schema: Schema) -> Iterator[str]:
     required = schema.get("required", ())
     for key, value in schema.get("properties", {}).items():
         yield f"`{key}`: {_type(value)}{_default(value, key in required)}"
-        yield f": {_text(value.get('description', '')) or '—'}"
+        if "description" in value:
+            yield f": {_text(value['description'])}"
         yield ""
 
 
@@ -117,7 +118,7 @@ def _plain_type(value: Schema) -> str:
         items = value.get("items")
         return f"list of {_type(items)}" if items else "list"
     if kind == "object":
-        held = value.get("additionalProperties")
+        (held,) = value.get("patternProperties", {"": value.get("additionalProperties")}).values()
         return f"mapping to {_type(held)}" if isinstance(held, dict) else "mapping"
     return _TYPES.get(kind, kind)
 
@@ -130,26 +131,30 @@ def _text(docstring: str) -> str:
 
 def cli_reference() -> str:
     """Every command of `tally` with its arguments and options."""
-    group: Any = typer.main.get_command(tally.app)
-    lines: list[str] = []
-    for name, command in group.commands.items():
-        if not command.hidden:
-            lines += _command(name, command)
-    return "\n".join(lines)
+    return "\n".join(_commands("tally", typer.main.get_command(tally.app)))
+
+
+def _commands(name: str, group: Any) -> Iterator[str]:
+    """The commands of a group, and of groups in it; typer's own click has no types."""
+    for last, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(f"{name} {last}", command)
+        elif not command.hidden:
+            yield from _command(f"{name} {last}", command)
 
 
 def _command(name: str, command: Any) -> Iterator[str]:
-    """One command as Markdown; `command` is typer's own click, which has no types."""
-    context = command.context_class(command, info_name=f"tally {name}")
+    """One command as Markdown."""
+    context = command.context_class(command, info_name=name)
     usage = " ".join(command.collect_usage_pieces(context))
-    yield from (f"## tally {name}", "", "```text", f"tally {name} {usage}", "```", "")
+    yield from (f"## {name}", "", "```text", f"{name} {usage}", "```", "")
     yield from (inspect.cleandoc(command.help or "").replace("\x08", ""), "")
     for parameter in command.get_params(context):
         if parameter.name == "help":
             continue
         shown, meaning = parameter.get_help_record(context)
         meaning = " ".join(meaning.split()).replace("<", r"\<")
-        yield from (f"`{shown}`", f": {meaning or '—'}", "")
+        yield from (f"`{shown}`", f": {meaning}" if meaning else "", "")
 
 
 GENERATORS: dict[str, Callable[[], str]] = {

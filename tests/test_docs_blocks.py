@@ -70,9 +70,13 @@ def commands(shell: str) -> Iterator[list[str]]:
         command = command if "=" in word and not command else [*command, word]
 
 
-def command_of(words: list[str], place: str) -> Any:
-    assert words[0] in group().commands, f"{place}: tally {words[0]}"
-    return group().commands[words[0]]
+def command_of(words: list[str], place: str) -> tuple[Any, list[str]]:
+    """The command, also of a group as `tally init`, and the words behind its name."""
+    command = group()
+    while words and hasattr(command, "commands"):
+        assert words[0] in command.commands, f"{place}: tally {shlex.join(words)}"
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
 
 
 def parse(words: list[str], place: str) -> None:
@@ -84,10 +88,10 @@ def parse(words: list[str], place: str) -> None:
     """
     words = [word.strip("[]") for word in words]
     words = [word for word in words if word and word != "..."]
-    command = command_of(words, place)
-    context = command.context_class(command, info_name=words[0])
+    command, words = command_of(words, place)
+    context = command.context_class(command, info_name="tally")
     try:
-        values, rest, _ = command.make_parser(context).parse_args(words[1:])
+        values, rest, _ = command.make_parser(context).parse_args(words)
     except Exception as error:
         raise AssertionError(f"{place}: tally {shlex.join(words)}: {error}") from None
     assert not rest, f"{place}: tally {shlex.join(words)}: too many arguments {rest}"
@@ -117,9 +121,9 @@ def test_commands_in_the_text_parse(page: Path) -> None:
         return
     for line in re.findall(r"`(tally [a-z][^`]*)`", prose(page)):
         for words in commands(" ".join(line.split())):
-            command = command_of(words, name_of(page))
+            command, words = command_of(words, name_of(page))
             known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
-            for word in words[1:]:
+            for word in words:
                 assert not re.match(r"-+[a-z]", word) or word in {*known, "--help"}, line
 
 

@@ -41,7 +41,7 @@ def test_every_command_is_in_the_reference() -> None:
     text = GENERATORS["cli"]()
     group = typer.main.get_command(tally.app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]
-        assert command.hidden or f"## tally {name}\n" in text
+        assert command.hidden or f"## tally {name}" in text
         for option in (option for p in command.params for option in p.opts if "-" in option):
             assert command.hidden or option in text
 
