@@ -4,6 +4,7 @@ The verbs themselves are defined in `<folder>/cli.py`; heavy imports happen insi
 `tally --help` is quick.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ and print a model card whose every number has a receipt.
 
 _ORDER = [
     "demo",
+    "doctor",
     "build",
     "verify",
     "inspect",
@@ -77,6 +79,28 @@ def schema(
     """Print the JSON Schema of configurations, or of audit.json (`audit`), for editors."""
     path = located_page("contamination/audit.schema.json") if kind == "audit" else schema_file(kind)
     typer.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
+def doctor(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where datasets and runs will be written.")
+    ] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a report.")] = False,
+) -> None:
+    """Check this machine: packages, GPU, disks, network. Exit code 1 if there is a problem.
+
+    Says of each finding what it means and the way out. Nothing is changed, no secret is printed.
+    """
+    from shards.cache import cache_directory
+    from train import doctor as examination
+
+    findings = examination.examine(output, cache_directory())
+    if as_json:
+        typer.echo(json.dumps(examination.as_json(findings), indent=1))
+    else:
+        examination.print_findings(findings)
+    raise typer.Exit(any(finding.level == "problem" for finding in findings))
 
 
 def _place(command: typer.models.CommandInfo) -> int:

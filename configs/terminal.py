@@ -5,6 +5,7 @@ Where stdout is no terminal (a log file, CI), progress becomes a plain line ever
 
 import errno
 import faulthandler
+import io
 import os
 import re
 import sys
@@ -122,6 +123,9 @@ def fail(error: BaseException) -> NoReturn:
 def main(app: typer.Typer) -> None:
     """Run a command line; our own exceptions and a full disk are said plainly, bugs keep theirs."""
     faulthandler.enable(2)  # where a mapped file cannot be read, the system kills: say the line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale without UTF-8: `?`, not an end
+            stream.reconfigure(errors="replace")
     try:
         app()
     except KeyboardInterrupt:
