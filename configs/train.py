@@ -108,6 +108,9 @@ class CheckpointConfig(Section):
     """Newest checkpoints that stay."""
     milestones: PositiveInt | None = None
     """A checkpoint after every so many steps that is kept for good, beside the newest."""
+    remote: str | None = None
+    """Also send them to REMOTE/<name of the run> (`s3://bucket/dir`), while training goes on;
+    a machine that has older ones or none resumes from there."""
 
 
 class ValidationConfig(Section):

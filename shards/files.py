@@ -4,13 +4,15 @@ Of a dataset in remote storage the directory is a local copy, filled file by fil
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from shards.blocks import Range
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
 from shards.manifest import MANIFEST_NAME, FileFacts, Manifest
 from shards.remote import RemoteDataset
+from shards.room import limit_bytes
 
 
 class DatasetFiles:
@@ -66,6 +68,41 @@ class DatasetFiles:
                     + (" (delete this copy to fetch it again)" if self._remote else "")
                 )
             self._checked.add(name)
+
+    def stored(self, name: str) -> Path | None:
+        """The local file of that name; None where it is remote and has no room here.
+
+        Raises:
+            DatasetError: as `path`.
+        """
+        if self._remote and self._remote.fetch_if_room(name, self._facts[name]) is None:
+            return None
+        return self.path(name)
+
+    def ranges(self, wanted: Sequence[Range]) -> list[bytes]:
+        """Verified bytes of files that `stored` has not.
+
+        Raises:
+            DatasetError: they cannot be read, or are not what the manifest says.
+        """
+        assert self._remote is not None
+        return self._remote.blocks.read(wanted, self._facts)
+
+    def prove(self, name: str) -> None:
+        """Verify a file's checksum, once, wherever it is.
+
+        Raises:
+            DatasetError: it is not the file the manifest names.
+        """
+        if self.stored(name) is None and self._remote:
+            self._remote.blocks.prove(name, self._facts[name])
+        else:
+            self.check(name)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether files can give way to others."""
+        return self._remote is not None and limit_bytes() is not None
 
     def fetch_all(self, advance: Callable[[float], None]) -> None:
         """Complete the local copy of a remote dataset; a local one is complete.

@@ -6,16 +6,20 @@ once, and fewer than L targets at the end are in none.
 """
 
 import bisect
-from collections.abc import Iterable
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from shards.blocks import Range
 from shards.errors import DatasetError
 from shards.files import DatasetFiles
 from shards.layout import Layout
@@ -28,7 +32,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
+_SAY_S = 10.0
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+class _Part(NamedTuple):
+    """Tokens [start, stop) of a shard."""
+
+    shard: int
+    start: int
+    stop: int
 
 
 class TokenStream:
@@ -49,6 +62,8 @@ class TokenStream:
         self.starts = [0, *accumulate(shard.tokens for shard in facts.shards)]
         """Stream position of every shard's first token, and the end."""
         self._maps: dict[int, TokenArray] = {}
+        self._paths: dict[int, Path] = {}
+        self._looked_at = time.monotonic()
 
     @property
     def num_tokens(self) -> int:
@@ -92,6 +107,9 @@ class TokenStream:
                 f"{layout.windows} windows of {seq_len}"
             )
         starts = (ids * layout.stride % max(self.num_tokens, 1)).tolist()
+        if self.files.bounded:
+            self._fill_bounded(starts, list(out))
+            return
         for start, row in zip(starts, out, strict=True):
             shard = bisect.bisect_right(self.starts, start) - 1
             tokens = self._maps.get(shard)
@@ -100,6 +118,57 @@ class TokenStream:
                 self._copy(start, row)
             else:  # nearly always: the whole window lies in a shard that was opened before
                 row[:] = piece
+
+    def _fill_bounded(self, starts: Sequence[int], out: Sequence[TokenArray]) -> None:
+        """Fill rows from shards that are here and, together, from blocks of those that are not."""
+        parts = [
+            (part, row[done : done + part.stop - part.start])
+            for start, row in zip(starts, out, strict=True)
+            for done, part in self._parts(start, len(row))
+        ]
+        maps = {shard: self._opened(shard) for shard in {part.shard for part, _ in parts}}
+        for part, target in parts:
+            if (tokens := maps[part.shard]) is not None:
+                target[:] = tokens[part.start : part.stop]
+        absent = [(part, target) for part, target in parts if maps[part.shard] is None]
+        size, shards = self.dtype.itemsize, self.facts.shards
+        ranges = [Range(shards[p.shard].path, p.start * size, p.stop * size) for p, _ in absent]
+        contents = self.files.ranges(ranges) if ranges else []
+        for (_, target), content in zip(absent, contents, strict=True):
+            target[:] = np.frombuffer(content, self.dtype)
+        self._say_read([shard for shard, tokens in maps.items() if tokens is not None])
+
+    def _parts(self, start: int, count: int) -> Iterator[tuple[int, "_Part"]]:
+        """The parts of shards that hold `count` tokens from `start` on, and how many come before.
+
+        After the stream's end its beginning comes again.
+        """
+        shard = bisect.bisect_right(self.starts, start) - 1
+        offset, done = start - self.starts[shard], 0
+        while done < count:
+            stop = min(offset + count - done, self.facts.shards[shard].tokens)
+            yield done, _Part(shard, offset, stop)
+            done += stop - offset
+            shard, offset = (shard + 1) % len(self.facts.shards), 0
+
+    def _opened(self, number: int) -> TokenArray | None:
+        """A shard's tokens where there is room for the file, or None."""
+        if number in self._maps and self._paths[number].exists():
+            return self._maps[number]
+        self._maps.pop(number, None)  # it gave way: our map would keep its bytes on the disk
+        path = self.files.stored(self.facts.shards[number].path)
+        return None if path is None else self.shard_tokens(number)
+
+    def _say_read(self, shards: Sequence[int]) -> None:
+        """Now and then, tell `shards.room` what is read, and let go of what gave way."""
+        if time.monotonic() - self._looked_at < _SAY_S:
+            return
+        self._looked_at = time.monotonic()
+        for shard in shards:
+            with suppress(FileNotFoundError):
+                os.utime(self._paths[shard])
+        for shard in [shard for shard in self._maps if not self._paths[shard].exists()]:
+            self._maps.pop(shard, None)
 
     @property
     def has_masked(self) -> bool:
@@ -159,6 +228,7 @@ class TokenStream:
         """All tokens of a shard, memory-mapped."""
         if number not in self._maps:
             path = self.files.path(self.facts.shards[number].path)
+            self._paths[number] = path
             # A plain array over the map: slicing numpy's memmap class costs a microsecond more.
             self._maps[number] = np.asarray(np.memmap(path, dtype=self.dtype, mode="r"))
         return self._maps[number]

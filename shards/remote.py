@@ -5,27 +5,42 @@
 
 Any address that fsspec knows will do (`s3://bucket/datasets/name`); credentials and endpoint come
 from the usual environment variables. Processes on one machine share the copy: one fetches a file,
-the others wait for it; a fetch that was cut short goes on where it stopped. With
-TALLY_CACHE_LIMIT_GB, datasets that nobody reads give way, the longest unused first.
+the others wait for it; a fetch that was cut short goes on where it stopped. TALLY_CACHE_LIMIT_GB
+bounds all copies together: what nobody reads gives way (`shards.room`), and a training run reads
+what has no room by verified blocks (`shards.blocks`).
 """
 
 import fcntl
 import os
-import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from shards.address_check import refuse_secrets
 from shards.atomic import atomic_write, sync
-from shards.cache import cache_directory
+from shards.blocks import Blocks
 from shards.errors import DatasetError
 from shards.hashing import blake3_file
 from shards.lock import no_locks
 from shards.manifest import MANIFEST_NAME, FileFacts, Manifest, parse_manifest
+from shards.room import (
+    BLOCKS_SUFFIX,
+    LIMIT_VARIABLE,
+    datasets_directory,
+    lock_file,
+    make_room,
+    used_bytes,
+)
 
 _BLOCK_BYTES, _BLOCKS_AT_ONCE = 8 << 20, 8
+_IDLE_S = 60.0
+"""A file that was not read for so long gives way to one that training reads."""
+_JUST_NOW_S = 2.0
+"""Longest between asking for a file and having it open."""
+_LOOK_AGAIN_S = 30.0
 
 
 def is_remote(address: str | Path) -> bool:
@@ -56,14 +71,35 @@ class RemoteDataset:
             self._files.invalidate_cache()
             raw = self._files.cat_file(f"{self._root}/{MANIFEST_NAME}")
         self.manifest: Manifest = parse_manifest(raw, f"{self.address}/{MANIFEST_NAME}")
-        self.directory = _datasets() / self.manifest.dataset_id
+        self.directory = datasets_directory() / self.manifest.dataset_id
+        self.blocks = Blocks(
+            self.directory.with_name(f"{self.directory.name}{BLOCKS_SUFFIX}"),
+            partial(_place, self._files, self._root, self.address),  # no cycle: locks go at once
+            self.address,
+        )
+        self._full_since = -_LOOK_AGAIN_S
         self._lock = _shared_lock(self.directory)
         if not (self.directory / MANIFEST_NAME).is_file():
             with atomic_write(self.directory / MANIFEST_NAME) as file:
                 file.write(raw)
 
+    def fetch_if_room(self, name: str, facts: FileFacts) -> Path | None:
+        """The local copy of a file; None where it is not here and would displace what is read.
+
+        Raises:
+            DatasetError: as `fetch`.
+        """
+        if (self.directory / name).is_file():
+            return self.directory / name
+        if time.monotonic() - self._full_since < _LOOK_AGAIN_S:
+            return None
+        if not make_room(facts.bytes or 0, self.directory, _IDLE_S, time.time()):
+            self._full_since = time.monotonic()
+            return None
+        return self.fetch(name, facts)
+
     def fetch(self, name: str, facts: FileFacts) -> Path:
-        """The local copy of a file.
+        """The local copy of a file; where the cache is full, what was not read just now gives way.
 
         Raises:
             DatasetError: it cannot be read, or is not what the manifest says; or there is no room.
@@ -102,7 +138,7 @@ class RemoteDataset:
             )
         if file.tell() > size:
             file.truncate(0)
-        _make_room(size - file.tell(), self.directory)
+        self._wait_for_room(size - file.tell())
         while (done := file.tell()) < size:
             stop = min(done + _BLOCKS_AT_ONCE * _BLOCK_BYTES, size)
             starts = list(range(done, stop, _BLOCK_BYTES))
@@ -112,6 +148,22 @@ class RemoteDataset:
                 file.write(block)
         file.flush()
         os.fsync(file.fileno())
+
+    def _wait_for_room(self, needed: int) -> None:
+        """Have files give way that were read longer ago than opening one takes.
+
+        Raises:
+            DatasetError: there would be no room if all had gone.
+        """
+        until = time.monotonic() + 2 * _JUST_NOW_S
+        while not make_room(needed, self.directory, _JUST_NOW_S, time.time()):
+            if time.monotonic() > until:
+                raise DatasetError(
+                    f"{datasets_directory()}: no room for {needed / 1e9:.1f} GB more: "
+                    f"{LIMIT_VARIABLE} is {os.environ[LIMIT_VARIABLE]} and "
+                    f"{used_bytes() / 1e9:.1f} GB are in use; raise the limit"
+                )
+            time.sleep(_JUST_NOW_S / 10)
 
     def _check(self, name: str, part: Path, facts: FileFacts, file: IO[bytes]) -> None:
         if blake3_file(part) != facts.blake3:
@@ -150,19 +202,17 @@ def storage_explained(
         ) from None
 
 
-def _datasets() -> Path:
-    return cache_directory() / "datasets"
-
-
-def _lock_file(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}.lock")
+@contextmanager
+def _place(files: Any, root: str, address: str, name: str) -> Iterator[tuple[Any, str]]:
+    with storage_explained(f"{address}/{name}"):
+        yield files, f"{root}/{name}"
 
 
 def _shared_lock(directory: Path) -> IO[bytes]:
     """Keep a copy from being removed; the system drops the lock with the process."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock_file(directory).open("ab")
-    _lock(_lock_file(directory), lock, fcntl.LOCK_SH)
+    lock = lock_file(directory).open("ab")
+    _lock(lock_file(directory), lock, fcntl.LOCK_SH)
     os.utime(lock.fileno())  # last used
     return lock
 
@@ -172,40 +222,3 @@ def _lock(path: Path, file: IO[bytes], kind: int) -> None:
         fcntl.flock(file, kind)
     except OSError as error:
         raise DatasetError(no_locks(path, error)) from None
-
-
-def _make_room(needed: int, keep: Path) -> None:
-    """Remove copies that nobody reads, the longest unused first, until `needed` bytes fit."""
-    stated = os.environ.get("TALLY_CACHE_LIMIT_GB")
-    if not stated:
-        return
-    try:
-        limit = float(stated) * 1e9
-    except ValueError:
-        raise DatasetError(f"TALLY_CACHE_LIMIT_GB is '{stated}', not a number of GB") from None
-    copies = [path for path in _datasets().iterdir() if path.is_dir()]
-    sizes = {path: _bytes_under(path) for path in copies}
-    for path in sorted(copies, key=lambda path: _lock_file(path).stat().st_mtime):
-        if sum(sizes.values()) + needed <= limit:
-            return
-        if path != keep and _remove_unread(path):
-            del sizes[path]
-    if sum(sizes.values()) + needed > limit:
-        raise DatasetError(
-            f"{_datasets()}: no room for {needed / 1e9:.1f} GB more: TALLY_CACHE_LIMIT_GB is "
-            f"{stated} and {sum(sizes.values()) / 1e9:.1f} GB are in use; raise the limit"
-        )
-
-
-def _bytes_under(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _remove_unread(directory: Path) -> bool:
-    with _lock_file(directory).open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        shutil.rmtree(directory)
-        return True

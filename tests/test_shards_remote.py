@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 
 from shards.errors import DatasetError
@@ -177,3 +178,52 @@ def test_commands_take_addresses(bucket: Bucket, arguments: list[str], said: str
     result = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert f"{said} {bucket.local.manifest.dataset_id}" in result.stdout
+
+
+def test_windows_of_a_dataset_larger_than_the_cache(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some shards fit, the others are read by blocks; the tokens are the same in any order."""
+    monkeypatch.setattr("shards.blocks.BLOCK_BYTES", 128)
+    ours = bucket.local.stream("a")
+    sizes = [shard.bytes for shard in ours.facts.shards]
+    remote = Dataset.open(ADDRESS)
+    manifest_bytes = (bucket.copy / "manifest.json").stat().st_size
+    limit = manifest_bytes + sizes[0] + sizes[1] + 10
+    monkeypatch.setenv("TALLY_CACHE_LIMIT_GB", str(limit / 1e9))
+    theirs = remote.stream("a")
+    ids = np.random.default_rng(0).permutation(ours.num_windows(16))
+    for rows in (False, True):
+        assert (theirs.windows(ids, 16, rows) == ours.windows(ids, 16, rows)).all()
+    shards = {shard.path for shard in ours.facts.shards}
+    assert len(shards) > 3
+    assert len(bucket.held() & shards) == 2
+    assert sum(p.stat().st_size for p in bucket.copy.rglob("*") if p.is_file()) <= limit
+    absent = min(shards - bucket.held())
+    good = (bucket.local.path / absent).read_bytes()
+    bucket.files.pipe(f"data/set/{absent}", good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(DatasetError, match=rf"{absent}: bytes from \d+ on are not what they were"):
+        Dataset.open(ADDRESS).stream("a").windows(ids, 16)
+    shutil.rmtree(bucket.copy.with_name(f"{bucket.copy.name}.blocks"))
+    with pytest.raises(DatasetError, match=rf"{absent}: checksum differs from the manifest's"):
+        Dataset.open(ADDRESS).stream("a").windows(ids, 16)
+
+
+def test_files_that_were_not_read_for_a_while_give_way(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = bucket.local.stream("a")
+    shards = ours.facts.shards
+    remote = Dataset.open(ADDRESS)
+    limit = (bucket.copy / "manifest.json").stat().st_size + shards[1].bytes
+    limit += max(shards[0].bytes, shards[2].bytes)
+    monkeypatch.setenv("TALLY_CACHE_LIMIT_GB", str(limit / 1e9))
+    theirs, window = remote.stream("a"), np.array([0])
+    theirs.windows(window, 16)
+    remote.files.path(shards[1].path)
+    assert theirs.windows(np.array([ours.num_windows(16) - 1]), 16).shape == (1, 17)
+    assert bucket.held() == {"manifest.json", shards[0].path, shards[1].path}
+    os.utime(bucket.copy / shards[0].path, (0, 0))
+    remote.files.path(shards[2].path)  # a whole file, as an audit reads it
+    assert bucket.held() == {"manifest.json", shards[1].path, shards[2].path}
+    assert (theirs.windows(window, 16) == ours.windows(window, 16)).all()  # by blocks now

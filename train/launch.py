@@ -17,12 +17,19 @@ from typing import NamedTuple
 
 from configs.terminal import console
 from configs.train import EngineConfig, LaunchConfig
+from shards.atomic import write_text_atomic
 from train.errors import TrainError
 from train.run_dir import STOP_NAME
 
 _LOOPBACK = "127.0.0.1"
-LAUNCHER_VARIABLE = "TALLY_LAUNCHER_PID"
-"""Process id of `tally train`, for the ranks to see that it still lives."""
+LAUNCHER_VARIABLE = "TALLY_LAUNCHER"
+"""`HOST:PID` of `tally train`, for the ranks of that machine to see that it still lives."""
+HOSTS_ENV_NAME = "hosts.env"
+_HANDED_ON = ("TALLY_", "DEEPSPEED_", "DS_ACC", "GLOO_", "OMP_", "MALLOC_", "TORCH_")
+# A machine that vanishes closes no connection: ssh asks every 15 s and gives it up after a minute.
+_SSH_ALIVE = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+ON_CPU = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+"""Variables of a rank that computes on the CPU, whatever the machine has."""
 EXIT_STOPPED = 75
 """A rank's exit code after stopping on request with a checkpoint (EX_TEMPFAIL: run it again)."""
 
@@ -123,10 +130,11 @@ def launch(run_dir: Path, place: Place, stop_after: int | None) -> int:
     machines = f", machines of {place.hostfile}" if place.hostfile else ""
     device = "GPU" if place.on_gpus else "CPU"
     console.print(f"starting {place.ranks} rank(s) on the {device}{machines}")
+    environment = _environment(place)
+    if place.hostfile:
+        _hand_on(environment, run_dir / HOSTS_ENV_NAME)
     process = subprocess.Popen(
-        _command(run_dir, place, stop_after),
-        env=_environment(place),
-        start_new_session=True,
+        _command(run_dir, place, stop_after), env=environment, start_new_session=True
     )
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -202,19 +210,34 @@ def _environment(place: Place) -> dict[str, str]:
     # This checkout's `train`, not a train.py in the current folder.
     values["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [values.get("PYTHONPATH")])])
     values["PYTHONSAFEPATH"] = "1"
-    values[LAUNCHER_VARIABLE] = str(os.getpid())
+    values[LAUNCHER_VARIABLE] = f"{socket.gethostname()}:{os.getpid()}"
     if not place.on_gpus:
-        values["DS_ACCELERATOR"] = "cpu"
-        values["CUDA_VISIBLE_DEVICES"] = ""
+        values |= ON_CPU
         if not place.hostfile:
             values["GLOO_SOCKET_IFNAME"] = _loopback_interface()
-        threads = max(1, len(os.sched_getaffinity(0)) // place.ranks)
+        here = max(read_hostfile(place.hostfile).values()) if place.hostfile else place.ranks
+        threads = max(1, len(os.sched_getaffinity(0)) // here)
         values.setdefault("OMP_NUM_THREADS", str(threads))
         # glibc would return each large tensor to the system and fault its pages in again: a
         # fifth of a step's time where the vocabulary is large for the model.
         values.setdefault("MALLOC_MMAP_MAX_", "0")
         values.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 34))
     return values
+
+
+def _hand_on(values: dict[str, str], path: Path) -> None:
+    """Have the ranks of other machines get our variables, by the file that DeepSpeed reads.
+
+    By itself it hands on PYTHON* and NCCL* only. What the user wrote for it comes first.
+    """
+    name = os.environ.get("DS_ENV_FILE", ".deepspeed_env")
+    theirs = [file for file in (Path.home() / name, Path.cwd() / name) if file.is_file()]
+    lines = [line for file in theirs for line in file.read_text(encoding="utf-8").splitlines()]
+    ours = {key: value for key, value in values.items() if key.startswith(_HANDED_ON)}
+    lines += [f"{key}={value}" for key, value in sorted(ours.items())]
+    write_text_atomic(path, "".join(f"{line}\n" for line in dict.fromkeys(lines) if line.strip()))
+    values["DS_ENV_FILE"] = str(path.resolve())
+    values["PDSH_SSH_ARGS_APPEND"] = f"{values.get('PDSH_SSH_ARGS_APPEND', '')} {_SSH_ALIVE}"
 
 
 def _loopback_interface() -> str:

@@ -66,7 +66,8 @@ def verify_shards(plan: Plan, datasets: Mapping[str, Dataset], heldout: str | No
     Raises:
         DatasetError: a file is missing or not what the manifest says; names it.
     """
-    local_rank, local_size = (int(os.environ.get(k, d)) for k, d in _LOCAL.items())
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_size = int(next((os.environ[k] for k in _LOCAL_SIZES if k in os.environ), "1"))
     used = [
         (datasets[source.name], shard)
         for source in plan.sources
@@ -77,10 +78,10 @@ def verify_shards(plan: Plan, datasets: Mapping[str, Dataset], heldout: str | No
         size = human(sum(shard.bytes for _, shard in used))
         console.print(f"verifying the checksums of {len(used)} shards, {size} bytes")
     for dataset, shard in used[local_rank::local_size]:
-        dataset.files.check(shard.path)
+        dataset.files.prove(shard.path)
 
 
-_LOCAL = {"LOCAL_RANK": "0", "LOCAL_SIZE": "1"}  # set by DeepSpeed's launcher
+_LOCAL_SIZES = ("LOCAL_SIZE", "LOCAL_WORLD_SIZE")  # of DeepSpeed's launcher, of torchrun
 
 
 def _shards(dataset: Dataset, source: str, split: str) -> tuple[ShardFacts, ...]:

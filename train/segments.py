@@ -46,6 +46,13 @@ class Segment:
     """What it began with; None in the first."""
 
 
+def milestones(config: TrainConfig, plan: Plan) -> frozenset[int]:
+    """Steps whose checkpoints stay: as configured, and those that another segment began from."""
+    every = config.checkpoint.milestones
+    begun = {segment.first_step for segment in segments(config, plan)[1:]}
+    return frozenset(begun | set(range(0, plan.num_steps + 1, every) if every else ()))
+
+
 def segments(config: TrainConfig, plan: Plan) -> tuple[Segment, ...]:
     """The segments of a run, in order.
 

@@ -10,7 +10,9 @@ from typing import Any
 import deepspeed
 import torch
 from blake3 import blake3
+from deepspeed.constants import default_pg_timeout
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 
 from configs.terminal import console
 from configs.train import TrainConfig
@@ -28,7 +30,7 @@ from train.pieces import give_masters
 from train.resume import check_state, cut_back, known_plans
 from train.run_data import announce_remote, run_datasets, run_plan, verify_shards
 from train.run_dir import read_config
-from train.segments import Segment, segment_at, segments
+from train.segments import Segment, milestones, segment_at
 from train.state import load_moments, read_moments, read_weights, restore_random_state
 from train.validation import open_streams
 from train.zero import deepspeed_config, deepspeed_stage
@@ -66,7 +68,7 @@ def open_session(run_dir: Path, *, goes_on: bool = False) -> Session:
         run_dir: the RUN directory.
         goes_on: this process has trained the segment before: nothing was interrupted.
     """
-    _join_ranks()
+    join_ranks()
     config, plan = read_config(run_dir), run_plan(run_dir)
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     step = _agree_on_step(run_dir, rank)
@@ -97,16 +99,10 @@ def open_session(run_dir: Path, *, goes_on: bool = False) -> Session:
         heldout=heldout or {},
         rank=rank,
         world_size=world_size,
-        milestones=_milestones(config, plan),
+        milestones=milestones(config, plan),
         first_step=step,
     )
     return _resume(session, inherited, goes_on)
-
-
-def _milestones(config: TrainConfig, plan: Plan) -> frozenset[int]:
-    every = config.checkpoint.milestones
-    begun = {segment.first_step for segment in segments(config, plan)[1:]}
-    return frozenset(begun | set(range(0, plan.num_steps + 1, every) if every else ()))
 
 
 def _open_datasets(
@@ -121,7 +117,8 @@ def _open_datasets(
     return datasets
 
 
-def _join_ranks() -> None:
+def join_ranks() -> None:
+    """Join the process group that RANK, WORLD_SIZE and MASTER_ADDR name, unless it is joined."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # DeepSpeed would compile its shared-memory all-reduce here (minutes, and a C++ compiler).
     # Only tensor-parallel inference calls it; training goes through gloo with or without.
@@ -165,11 +162,23 @@ def _build_engine(
         optimizer=optimizer,
         config=deepspeed_config(config, batch_windows, world_size),
     )
+    _limit_waiting()
     if weights and deepspeed_stage(config):
         give_masters(engine, weights)
     if config.engine.compile:
         engine.compile()
     return engine, optimizer
+
+
+def _limit_waiting() -> None:
+    """Have all process groups give up a rank that vanished after DEEPSPEED_TIMEOUT minutes.
+
+    DeepSpeed 0.19.8 says so to the first group alone; those that it adds, for the gradients among
+    others, would wait for torch's half an hour.
+    """
+    for group in list(distributed_c10d._world.pg_map):
+        if isinstance(group, torch.distributed.ProcessGroup):  # or a mark: not a member
+            distributed_c10d._set_pg_timeout(default_pg_timeout, group)
 
 
 def _shares(model: nn.Module, config: TrainConfig, world_size: int) -> Shares | None:
@@ -207,14 +216,20 @@ def _resume(session: Session, inherited: Inheritance | None, goes_on: bool) -> S
 
 def _agree_on_step(run_dir: Path, rank: int) -> int:
     """Rank 0 looks for the checkpoint, so that all ranks take the same one."""
-    device = deepspeed.get_accelerator().current_device_name()
-    found = torch.zeros(1, dtype=torch.int64, device=device)
+    step = 0
     if rank == 0:
         checkpoint = resume_point(run_dir)
-        found[0] = checkpoint.step if checkpoint else 0
-        sweep(run_dir, int(found[0]))
-    torch.distributed.broadcast(found, src=0)
-    return int(found.item())
+        step = checkpoint.step if checkpoint else 0
+        sweep(run_dir, step)
+    return told_by_first(step)
+
+
+def told_by_first(number: int) -> int:
+    """The number that rank 0 has; called on all ranks."""
+    device = deepspeed.get_accelerator().current_device_name()
+    told = torch.tensor([number], dtype=torch.int64, device=device)
+    torch.distributed.broadcast(told, src=0)
+    return int(told.item())
 
 
 def close_session(session: Session) -> None:

@@ -14,6 +14,7 @@ from configs.loading import load
 from configs.terminal import console
 from configs.train import TrainConfig
 from shards.atomic import write_json_atomic
+from shards.plan import Plan
 from train.checkpoint import latest_checkpoint, resume_point
 from train.errors import TrainError
 from train.launch import EXIT_STOPPED, Place, announce_compile, choose_place, launch
@@ -21,7 +22,9 @@ from train.planreport import Assumptions, report
 from train.plantables import print_report
 from train.run_dir import check_ranks, exclusive, plan_run, prepare
 from train.slurm import SCRIPT_NAME, ranks_per_node, script, submit
+from train.torchrun import is_rank, refuse_options, settle_device, train_as_rank, world_size
 from train.trackers import check_trackers
+from train.uploads import restore, uploading
 
 EXPERIMENT_NAME = "experiment.json"
 
@@ -52,6 +55,8 @@ def train_one(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
     Raises:
         TrainError, DatasetError: what does not fit, and what to change.
     """
+    if is_rank():
+        return _train_as_rank(config, run_dir, wanted)
     plan = plan_run(config)
     place = _place(config, wanted)
     check_ranks(config, plan, place.ranks)
@@ -61,20 +66,16 @@ def train_one(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
         if wanted.slurm:
             console.print(script(config.name, run_dir, config.launch), markup=False, soft_wrap=True)
         return 0
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with exclusive(run_dir):
-        prepare(run_dir, config, plan)
-        done = resume_point(run_dir)
     last = min(wanted.stop_after or plan.num_steps, plan.num_steps)
-    if done and done.step >= last:
-        console.print(f"{done.step} of {plan.num_steps} steps are done already: {run_dir}")
+    if _ready(config, plan, run_dir, last):
         return 0
     if wanted.slurm:
         number = submit(config.name, run_dir, config.launch)
         console.print(f"job {number} submitted: {run_dir / SCRIPT_NAME}")
         return 0
     announce_compile(config.engine)
-    code = launch(run_dir, place, wanted.stop_after)
+    with uploading(run_dir, config, plan):
+        code = launch(run_dir, place, wanted.stop_after)
     done = latest_checkpoint(run_dir)
     if code == EXIT_STOPPED or (done and done.step >= last):
         return code
@@ -84,6 +85,39 @@ def train_one(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
         highlight=False,
     )
     return code or 1  # DeepSpeed's launcher leaves with 0 when it is killed itself
+
+
+def _ready(config: TrainConfig, plan: Plan, run_dir: Path, last: int) -> bool:
+    """Prepare RUN; returns whether all is done already."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with exclusive(run_dir):
+        restore(run_dir, config, plan)
+        prepare(run_dir, config, plan)
+        done = resume_point(run_dir)
+    if done is None or done.step < last:
+        return False
+    with uploading(run_dir, config, plan):  # where the storage failed at the end of the run
+        pass
+    console.print(f"{done.step} of {plan.num_steps} steps are done already: {run_dir}")
+    return True
+
+
+def _train_as_rank(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
+    """Train as the one rank that this process was started as."""
+    chosen = {"--ranks": wanted.ranks, "--gpus": wanted.gpus, "--hostfile": wanted.hostfile}
+    chosen |= {"--slurm": wanted.slurm, "--dry-run": wanted.dry_run}
+    refuse_options([name for name, value in chosen.items() if value])
+    settle_device(config.launch)
+
+    def prepared() -> bool:
+        plan = plan_run(config)
+        check_ranks(config, plan, world_size())
+        check_trackers(config.trackers)
+        announce_compile(config.engine)
+        last = min(wanted.stop_after or plan.num_steps, plan.num_steps)
+        return not _ready(config, plan, run_dir, last)
+
+    return train_as_rank(run_dir, wanted.stop_after, prepared)
 
 
 def _place(config: TrainConfig, wanted: Wanted) -> Place:
@@ -109,6 +143,8 @@ def train_experiment(
         output: directory for the runs; runs/<name> by default.
         wanted: where and how far.
     """
+    if is_rank():
+        refuse_options(["an experiment (train its runs one by one)"])
     experiment = load(path, ExperimentConfig)
     runs = declared_runs(path, experiment, overrides)
     for run in runs:

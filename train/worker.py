@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -12,8 +13,9 @@ from train.launch import EXIT_STOPPED, LAUNCHER_VARIABLE
 from train.loop import train
 from train.memory import memory_explained
 from train.run_data import run_plan
-from train.run_dir import STOP_NAME, exclusive
+from train.run_dir import STOP_NAME, exclusive, read_config
 from train.session import close_session, leave_ranks, open_session
+from train.uploads import uploading
 
 
 class StopRequest:
@@ -21,7 +23,8 @@ class StopRequest:
 
     def __init__(self, run_dir: Path) -> None:
         self._file = run_dir / STOP_NAME
-        self._launcher = int(os.environ.get(LAUNCHER_VARIABLE, "0"))
+        host, _, pid = os.environ.get(LAUNCHER_VARIABLE, "").rpartition(":")
+        self._launcher = int(pid) if host == socket.gethostname() else 0
         self._asked = False
         signal.signal(signal.SIGTERM, self._note)
 
@@ -47,8 +50,13 @@ def run_rank(run_dir: Path, stop_after: int | None) -> int:
     """Train one rank to the end of the plan or to `stop_after` steps; returns the exit code."""
     asked = StopRequest(run_dir)
     first = os.environ.get("RANK", "0") == "0"
-    with exclusive(run_dir) if first else contextlib.nullcontext():
-        num_steps = run_plan(run_dir).num_steps
+    with contextlib.ExitStack() as stack:
+        plan = run_plan(run_dir)
+        if first:
+            stack.enter_context(exclusive(run_dir))
+        if first and LAUNCHER_VARIABLE not in os.environ:  # else `tally train` sees to it
+            stack.enter_context(uploading(run_dir, read_config(run_dir), plan))
+        num_steps = plan.num_steps
         last = min(stop_after or num_steps, num_steps)
         with memory_explained(run_dir):
             done = train_segments(run_dir, last, asked)
