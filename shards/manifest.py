@@ -5,7 +5,7 @@ equal ids mean equal bytes. Clock times and host facts are therefore not in it.
 """
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -20,8 +20,9 @@ MANIFEST_NAME = "manifest.json"
 
 
 def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or not path.isprintable():
+    parts = set(path.split("/"))  # pathlib would take most of the time of opening a dataset
+    nowhere = parts <= {"", "."} or ".." in parts
+    if nowhere or path.startswith("/") or "\\" in path or not path.isprintable():
         raise ValueError(f"path '{path}' leaves the dataset directory")
     return path
 

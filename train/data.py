@@ -61,10 +61,7 @@ class RankReader:
     def read(self, step: int) -> list[Rows]:
         """The micro-batches of `step` on this rank, in order."""
         source, window = self._plan.step(step)
-        count = accumulation(len(window), self._micro_batch, self._world_size)
-        # axes: (micro-batches, ranks, rows)
-        slots = np.arange(len(window)).reshape(count, self._world_size, self._micro_batch)
-        mine = slots[:, self._rank]
+        mine = rank_slots(len(window), self._rank, self._world_size, self._micro_batch)
         seq_len = self._plan.seq_len_at(step)
         return [self._rows(source[rows], window[rows], seq_len) for rows in mine]
 
@@ -84,6 +81,19 @@ class RankReader:
                 counted[places] = stream.counted(window[places], seq_len, plan.rows)
         documents = batch_mask(tokens, first.eos_id, plan.document_mask, counted)
         return Rows(source, window, tokens, documents)
+
+
+def rank_slots(
+    batch_windows: int, rank: int, world_size: int, micro_batch: int
+) -> npt.NDArray[np.int64]:
+    """Slots of the global batch that a rank computes: int64 [micro-batches, micro_batch].
+
+    Raises:
+        TrainError: the batch cannot be dealt evenly.
+    """
+    count = accumulation(batch_windows, micro_batch, world_size)
+    firsts = (np.arange(count, dtype=np.int64) * world_size + rank) * micro_batch
+    return firsts[:, None] + np.arange(micro_batch, dtype=np.int64)
 
 
 @contextmanager
