@@ -21,6 +21,7 @@ from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
 from configs.text_sources import Edit, Profile, Source
 from pipeline import (
     addresses,
+    ascii_patterns,
     characters,
     cutting,
     edits,
@@ -46,6 +47,7 @@ MODULES = [
     *(
         sys.modules[__name__],
         addresses,
+        ascii_patterns,
         characters,
         cutting,
         edits,

@@ -24,6 +24,7 @@ from typing import Any
 from blake3 import blake3
 from datatrove.utils.word_tokenizers import WordTokenizer
 
+from pipeline.ascii_patterns import ascii_form
 from shards.atomic import write_json_atomic
 from shards.cache import cache_directory
 
@@ -36,14 +37,22 @@ _PLAIN = re.compile(r"""(["(]?)([A-Za-z]*[a-z]{2})([.,;:!?)"]?)""")  # the most 
 _RUNS = re.compile(r"\S+|\s+")
 
 
+class Marks:
+    """spaCy's patterns for what comes off a chunk, and for where it is cut inside."""
+
+    def __init__(self, prefix: str, suffix: str, infix: str) -> None:
+        self.prefix = re.compile(prefix).match  # every alternative begins with "^"
+        self.suffix = re.compile(suffix).search
+        self.infix = re.compile(infix).finditer
+
+
 class EnglishRules:
     """The patterns and the table of spaCy's English tokenizer."""
 
     def __init__(self) -> None:
         rules = _rules()
-        self.prefix = re.compile(rules["prefix"]).match  # every alternative begins with "^"
-        self.suffix = re.compile(rules["suffix"]).search
-        self.infix = re.compile(rules["infix"]).finditer
+        patterns = [rules[name] for name in ("prefix", "suffix", "infix")]
+        self._all, self._ascii = Marks(*patterns), Marks(*map(ascii_form, patterns))
         self.url = re.compile(rules["url"]).match
         self.end_marks: frozenset[str] = frozenset(rules["end_marks"])
         self.special: dict[str, list[str]] = rules["special"]
@@ -51,7 +60,7 @@ class EnglishRules:
         self.fragile = {
             "".join(words): (tuple(self._cut(chunk, {})), words)
             for chunk, words in self.special.items()
-            if self.prefix(chunk) or self.suffix(chunk) or any(self.infix(chunk))
+            if self._all.prefix(chunk) or self._all.suffix(chunk) or any(self._all.infix(chunk))
         }
         self.fragile_starts = {cut[0] for cut, _ in self.fragile.values()}
         self.longest = max(map(len, self.fragile))
@@ -73,21 +82,27 @@ class EnglishRules:
     def _cut(self, chunk: str, special: dict[str, list[str]]) -> list[str]:
         before: list[str] = []
         after: list[str] = []
-        core = self._strip(chunk, special, before, after)
-        return before + self._inside(core, special) + after[::-1]
+        marks = self._ascii if chunk.isascii() else self._all
+        core = self._strip(chunk, marks, special, before, after)
+        return before + self._inside(core, marks, special) + after[::-1]
 
     def _strip(
-        self, core: str, special: dict[str, list[str]], before: list[str], after: list[str]
+        self,
+        core: str,
+        marks: Marks,
+        special: dict[str, list[str]],
+        before: list[str],
+        after: list[str],
     ) -> str:
         """Takes one mark off either end, in spaCy's order, until nothing comes off."""
         size = 0
         while core and len(core) != size and core not in special:
             size = len(core)
-            head = self._length(self.prefix(core))
+            head = self._length(marks.prefix(core))
             if head and core[head:] in special:
                 before.append(core[:head])
                 return core[head:]
-            tail = self._length(self.suffix(core[head:]))
+            tail = self._length(marks.suffix(core[head:]))
             if tail and core[:-tail] in special:
                 after.append(core[-tail:])
                 return core[:-tail]
@@ -102,13 +117,13 @@ class EnglishRules:
     def _length(match: re.Match[str] | None) -> int:
         return match.end() - match.start() if match else 0
 
-    def _inside(self, core: str, special: dict[str, list[str]]) -> list[str]:
+    def _inside(self, core: str, marks: Marks, special: dict[str, list[str]]) -> list[str]:
         if not core or core in special:
             return list(special.get(core, ()))
-        if self.url(core):
+        if "." in core and self.url(core):  # no address is without
             return [core]
         words, start = [], 0
-        for match in self.infix(core):
+        for match in marks.infix(core):
             if match.start() == 0:  # spaCy leaves a mark at the start to what follows it
                 continue
             words += [core[start : match.start()], match.group()]
@@ -117,6 +132,8 @@ class EnglishRules:
 
     def _joined(self, words: list[str]) -> list[str]:
         """Puts back the exceptions that were taken apart, the longest first."""
+        if self.fragile_starts.isdisjoint(words):
+            return words
         found = sorted(self._fragile_spans(words), key=lambda span: (span[0] - span[1], span[0]))
         taken: set[int] = set()
         replaced = dict[int, tuple[int, list[str]]]()

@@ -4,6 +4,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from pipeline.ascii_patterns import ascii_form
 from pipeline.characters import codes
 from pipeline.documents import document
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
@@ -35,7 +37,7 @@ from pipeline.phrases import repeated_phrases, top_phrases
 from pipeline.shape_store import ShapeStore
 from pipeline.shapes import Shapes, hashes_of
 from pipeline.word_table import WordTable
-from pipeline.words import MAX_CHUNK, EnglishWords
+from pipeline.words import MAX_CHUNK, EnglishWords, _rules
 from tests.benchmarks.bench_filters import rows
 
 SOUP = (
@@ -350,3 +352,20 @@ def test_a_damaged_file_of_shapes_is_written_anew(tmp_path: Path, damage: bytes 
     assert nothing.number == 0
     ShapeStore(path, shapes).keep()
     assert path.read_bytes() == whole
+
+
+def test_patterns_for_ascii_find_the_same_in_it() -> None:
+    rules, chooser = _rules(), Random(5)
+    signs = "aqQZ09.,-+*^'\"()[]{}<>=/:;$%#&_!?~`|\\@km"
+    texts = ["".join(chooser.choices(signs, k=chooser.randint(1, 12))) for _ in range(3000)]
+    for name in ("prefix", "suffix", "infix"):
+        whole, short = re.compile(rules[name]), re.compile(ascii_form(rules[name]))
+        assert len(short.pattern) < len(whole.pattern) / 10
+        for text in texts:
+            found = [[m.span() for m in p.finditer(text)] for p in (whole, short)]
+            assert found[0] == found[1], (name, text)
+
+
+def test_an_alternative_that_needs_another_script_is_left_out() -> None:
+    pattern = r"é$|,$|\u00a7$|[xé]$|[éà]$|(?<=[0-9é])(?:km|км)$|\.\.+$"
+    assert ascii_form(pattern) == r"[,x]$|(?<=[0123456789])(?:km|км)$|\.\.+$"
