@@ -33,7 +33,8 @@ def test_pages_named_in_the_code_exist() -> None:
     for path in sources():
         for name, anchor in re.findall(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", path.read_text()):
             assert (ROOT / name).is_file(), f"{path}: {name}"
-            assert not anchor or anchor in anchors(ROOT / name), f"{path}: {name}#{anchor}"
+            known = ROOT / name in GENERATED or anchor in anchors(ROOT / name)
+            assert not anchor or known, f"{path}: {name}#{anchor}"
 
 
 def test_make_targets_exist() -> None:
