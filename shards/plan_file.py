@@ -85,15 +85,16 @@ def earlier_plans(path: Path) -> tuple[Earlier, ...]:
     except (KeyError, TypeError) as error:
         raise _not_ours(path, error) from None
     for old in found:
-        if not (_is_count(old.num_phases) and _is_count(old.num_sources)):
+        counts = ((old.num_phases, len(plan.phases)), (old.num_sources, len(plan.sources)))
+        if not all(_is_count(count, most) for count, most in counts):
             raise _not_ours(path, f"{old}")
         if plan.prefix(old.num_phases, old.num_sources).plan_id != old.plan_id:
             raise DatasetError(f"{path}: earlier plan {old.plan_id} is no beginning of this one")
     return found
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value > 0
+def _is_count(value: object, most: int) -> bool:
+    return isinstance(value, int) and 0 < value <= most
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from contamination.dataset_corpus import DatasetCorpus
 from shards.convert import chosen_parts, export_dataset
 from shards.documents import DocumentReader
 from shards.duplicates import find_duplicates
+from shards.errors import DatasetError
 from shards.ledger import planned_entry, read_ledger, verify
 from shards.plan import Plan, PlanPhase, PlanSource
 from shards.plan_file import Earlier, earlier_plans, load_plan, save_plan
@@ -242,6 +243,18 @@ def test_a_flipped_bit_is_found_before_it_is_used(world: World, name: str) -> No
 def test_many_flipped_bits(world: World, name: str) -> None:
     count = MANY // 5 if "audited" in name else MANY
     print(f"\n{name}: {campaign(world, name, count)}")
+
+
+def test_an_earlier_plan_of_more_sources_than_there_are(world: World) -> None:
+    path = world.run / "plan.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"num_sources": 2', b'"num_sources": 6'))
+    try:
+        assert path.read_bytes() != whole
+        with pytest.raises(DatasetError, match=r"plan\.json: not a plan of ours .*num_sources=6"):
+            earlier_plans(path)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_the_error_names_file_and_place(world: World) -> None:
