@@ -115,8 +115,13 @@ def machine_trouble(error: BaseException) -> str | None:
 
 
 def fail(error: BaseException) -> NoReturn:
-    """Print `error: ...` on stderr and leave with exit code 2."""
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_escape(str(error))}")
+    """Print `error: ...` and the page that explains it on stderr; leave with exit code 2."""
+    from configs.error_pages import page_of
+
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+    stderr.print(f"[bold red]error:[/] {_escape(str(error))}")
+    if (page := page_of(error)) is not None:
+        stderr.print(f"[dim]more: {_escape(page)}[/]")
     raise SystemExit(2)
 
 

@@ -1,0 +1,60 @@
+"""An error names the page that explains it: by its message, else by the module it comes from."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import error_pages
+from configs.errors import ConfigError
+from configs.mixture import parse_amount
+from shards.errors import DatasetError
+from shards.reader import Dataset
+
+ROOT = Path(__file__).parent.parent
+
+
+def raised(work: object, *arguments: object) -> ValueError:
+    assert callable(work)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        work(*arguments)
+    return caught.value
+
+
+def test_the_message_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    error = raised(Dataset.open, tmp_path)
+    assert isinstance(error, DatasetError)
+    assert error_pages.page_of(error) == "docs/troubleshooting.md#no-complete-dataset"
+    error = ConfigError("phase 'p': global_batch_tokens 9 is not a multiple of seq_len\n4")
+    assert error_pages.page_of(error) == "docs/troubleshooting.md#batch-and-window"
+
+
+def test_then_the_module_that_raised_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = raised(parse_amount, "3 hours")
+    assert error_pages.page_of(error) == str(ROOT / "docs" / "troubleshooting.md")
+    assert error_pages.page_of(ValueError("of nobody")) is None
+
+
+def test_every_page_and_anchor_exists() -> None:
+    for _, page in error_pages._PAGES:
+        assert (ROOT / page).is_file(), page
+    headings = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").splitlines()
+    anchors = {line.lstrip("# ").lower().replace(" ", "-") for line in headings if "#" in line[:1]}
+    found = [trouble.anchor for trouble in error_pages.troubles()]
+    assert len(found) > 10
+    assert set(found) <= anchors
+
+
+def test_the_command_prints_it_last(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tally", "plan", "absent.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: absent.yaml: no such file; give the path of a YAML configuration",
+        f"more: {ROOT}/docs/troubleshooting.md#no-such-config",
+    ]
