@@ -25,6 +25,7 @@ _NAMES = {
     "tokens": "token_count",
     "reason": "split",
 }
+_PLACES = ["tokens", "content_hash", "reason"]
 _COUNTS = ["characters", "bytes", "tokens", "content_hash", "reason"]
 
 
@@ -54,13 +55,6 @@ class EncodedTask:
     ) -> None:
         self._rows, self.rank, self._seed = task_file(encoded, rank), rank, seed
         self._path, self._dtype = tokens_file(encoded, rank), dtype
-        counted = self.rows(["tokens"])["token_count"].sum()
-        size = self._path.stat().st_size // dtype.itemsize
-        if counted != size:
-            raise BuildError(
-                f"{self._path}: {size} tokens, its rows count {counted}; the file is damaged: "
-                f"delete {encoded} and build again"
-            )
 
     def tokens(self) -> Tokens:
         """All tokens of the kept documents, mapped."""
@@ -69,10 +63,23 @@ class EncodedTask:
         return np.asarray(np.memmap(self._path, self._dtype, "r"))
 
     def rows(self, columns: list[str] | None = None) -> pl.DataFrame:
-        """Documents as stored: columns as in the index, `split`, `row`, and `start` in the file."""
+        """Documents as stored: columns as in the index, `split`, `row`, and `start` in the file.
+
+        Raises:
+            BuildError: there are more tokens or fewer than these documents have.
+        """
         frame = pl.concat(self._kept(columns)).rename(_NAMES, strict=False)
+        self._check(int(frame["token_count"].sum()))
         starts = pl.col("token_count").cum_sum() - pl.col("token_count")
         return frame.with_columns(start=starts, row=pl.int_range(pl.len(), dtype=pl.Int64))
+
+    def _check(self, counted: int) -> None:
+        size = self._path.stat().st_size // self._dtype.itemsize
+        if counted != size:
+            raise BuildError(
+                f"{self._path}: {size} tokens, its rows count {counted}; the file is damaged: "
+                f"delete {self._path.parent} and build again"
+            )
 
     def _kept(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
         """The same as in the file, a row group at a time."""
@@ -91,15 +98,20 @@ class EncodedTask:
             keys = shuffle_keys(rows["content_hash"].to_list(), self._seed)
         return rows.with_columns(key=pl.Series(keys), rank=pl.lit(self.rank, pl.Int64))
 
-    def between(self, split: str, first: Place, stop: Place | None) -> pl.DataFrame:
+    def between(
+        self, split: str, first: Place, stop: Place | None, columns: list[str] | None
+    ) -> pl.DataFrame:
         """Documents of a split from one place up to another, None for the end, as stored.
 
-        Places are looked at first, because the rest of a document's row is ten times as large.
+        Where all columns are asked for, with None, places are looked at first: the rest of a
+        document's row is ten times as large.
         """
-        places = self.placed(["tokens", "content_hash", "reason"])
+        places = self.placed([*_PLACES, *(columns or ())])
         here = _reached(places, self.rank, first) & (places["split"] == split).to_numpy()
         if stop is not None:
             here &= ~_reached(places, self.rank, stop)
+        if columns is not None:
+            return places.filter(pl.Series(here))
         found, rest, before = pl.Series(here), [], 0
         for rows in self._kept():
             rest.append(rows.filter(found[before : before + len(rows)]))
@@ -123,7 +135,7 @@ class EncodedSource:
         self._tasks: dict[int, EncodedTask] = {}
 
     def task(self, rank: int) -> EncodedTask:
-        """One of the tasks; its files are checked once."""
+        """One of the tasks."""
         if rank not in self._tasks:
             self._tasks[rank] = EncodedTask(self._encoded, rank, self._dtype, self._seed)
         return self._tasks[rank]
@@ -142,13 +154,22 @@ class EncodedSource:
             chosen = [part.filter(pl.col("key").is_between(low, high)) for part in parts]
             yield pl.concat(chosen).sort("key", "rank", "row")
 
-    def between(self, split: str, first: Place, stop: Place | None) -> pl.DataFrame:
-        """Documents of a split from one place up to another, in the order of packing."""
+    def between(
+        self, split: str, first: Place, stop: Place | None, columns: list[str] | None = None
+    ) -> pl.DataFrame:
+        """Documents of a split from one place up to another, in the order of packing.
+
+        Args:
+            split: their split.
+            first: where they begin.
+            stop: the place past the last; None for the end of the source.
+            columns: of the encoding stage, beside those that places have; None for all.
+        """
         ranks = self._ranks
         if self._seed is None:
             last = ranks[-1] if stop is None else stop.rank
             ranks = range(first.rank, last + 1)
-        parts = [self.task(rank).between(split, first, stop) for rank in ranks]
+        parts = [self.task(rank).between(split, first, stop, columns) for rank in ranks]
         return pl.concat(parts).sort("key", "rank", "row")
 
     def document(self, rank: int, start: int, count: int) -> Tokens:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,21 +20,35 @@ from pipeline.loss_masks import LossMasks
 from pipeline.task_report import report_share
 from shards.atomic import write_json_atomic
 from shards.index import SCORE
-from shards.manifest import Dropped, SplitFacts
-from shards.writer import SplitWriter, Tokens
+from shards.loss_mask import Spans
+from shards.manifest import Dropped, MaskFacts, SplitFacts
+from shards.shard_files import (
+    Facts,
+    Tokens,
+    check_documents,
+    shard_facts,
+    write_documents,
+    write_mask,
+    write_tokens,
+)
 
 _BATCH_DOCUMENTS = 8192
+_TOKEN_COLUMNS = ["doc_id", "bytes"]
 
 Batch = tuple[pl.DataFrame, Tokens]
 """Documents, columns as in the index; and their tokens."""
+Part = Literal["tokens", "documents"]
+PARTS: tuple[Part, ...] = ("tokens", "documents")
+"""What of a shard is written: its tokens and what masks them, or its index and table of ids."""
 
 
 class PackTask(NamedTuple):
-    """What one task writes: every `step`-th shard of a source, from number `first` on."""
+    """What one task writes: a part of every `step`-th shard of a source, from `first` on."""
 
     source: str
     first: int
     step: int
+    part: Part
 
     def plans(self, layout: Path) -> list[ShardPlan]:
         """The shards, as the layout stage has them."""
@@ -41,7 +56,7 @@ class PackTask(NamedTuple):
 
 
 class PackShards(PipelineStep):
-    """Writes the shards of the dataset, and the facts of each in a file.
+    """Writes the shards of the dataset, and the facts of each part in a file.
 
     Args:
         tasks: what each task writes.
@@ -83,46 +98,71 @@ class PackShards(PipelineStep):
     def run(
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
-        """Write the shards of task `rank`; yields nothing."""
+        """Write what task `rank` has to; yields nothing."""
         task = self.tasks[rank]
-        plans = task.plans(self.layout)
-        done, total = 0, sum(plan.tokens for plan in plans)
-        ends = document_ends(self.tokenizer, self.config)
-        masks = LossMasks(self.masks, self.ranks[task.source], self.tokenizer, ends)
-        for plan in plans:
-            writer = self._writer(task.source, plan)
-            for rows, tokens in self._batches(task.source, plan):
-                writer.add_many(rows, tokens, masks.spans(rows, tokens))
-                done += len(tokens)
-                report_share(done / total)
-            facts = writer.close()
-            assert [shard.tokens for shard in facts.shards] == [plan.tokens], plan
-            path = _facts_file(self.folder, task.source, plan)
-            write_json_atomic(path, facts.model_dump(mode="json"))
+        writer = _Writer(self, task)
+        write = {"tokens": writer.tokens, "documents": writer.documents}[task.part]
+        for plan in task.plans(self.layout):
+            facts = write(plan)
+            write_json_atomic(_facts_file(self.folder, task.source, plan, task.part), facts)
         yield from ()
 
-    def _writer(self, source: str, plan: ShardPlan) -> SplitWriter:
-        ends = document_ends(self.tokenizer, self.config)
-        return SplitWriter(
-            self.dataset,
-            source,
-            plan.split,
-            ends.dtype,
-            ends.eos_id,
-            self.shards.shard_tokens,
-            first_shard=plan.number,
-        )
 
-    def _batches(self, name: str, plan: ShardPlan) -> Iterator[Batch]:
-        dtype, seed = (
-            document_ends(self.tokenizer, self.config).dtype,
-            self.shards.shuffle_seeds.get(name),
-        )
-        source = EncodedSource(self.encoded, self.ranks[name], dtype, seed)
-        stored = source.between(plan.split, plan.first, plan.stop)
-        rows = _with_folded(stored, self.duplicates, name).drop("split", "row", "key")
-        tokens = source.tokens(rows, _BATCH_DOCUMENTS)
-        batches = zip(rows.drop("rank", "start").iter_slices(_BATCH_DOCUMENTS), tokens, strict=True)
+class _Writer:
+    """Writes either part of the shards of one source."""
+
+    def __init__(self, pack: PackShards, task: PackTask) -> None:
+        self._pack, self._source = pack, task.source
+        self._done, self._total = 0, sum(plan.tokens for plan in task.plans(pack.layout))
+        self._ends = document_ends(pack.tokenizer, pack.config)
+        seed = pack.shards.shuffle_seeds.get(task.source)
+        self._encoded = EncodedSource(pack.encoded, pack.ranks[task.source], self._ends.dtype, seed)
+
+    @cached_property
+    def _masks(self) -> LossMasks:
+        pack, source = self._pack, self._source
+        return LossMasks(pack.masks, pack.ranks[source], pack.tokenizer, self._ends)
+
+    def tokens(self, plan: ShardPlan) -> Facts:
+        """Write the tokens of a shard, and which of them give no loss."""
+        name, masked = self._name(plan), list[Spans]()
+        facts = write_tokens(self._pack.dataset, name, self._checked(plan, masked))
+        assert facts["tokens"] == plan.tokens, plan
+        masks = write_mask(self._pack.dataset, name, masked)
+        return facts | {"masked": masks and masks.model_dump()}
+
+    def documents(self, plan: ShardPlan) -> Facts:
+        """Write the document index of a shard."""
+        rows = self._encoded.between(plan.split, plan.first, plan.stop)
+        if plan.cut:
+            rows = pl.concat([rows[:-1], plan.cut.row_of(rows[-1])])
+        rows = _with_folded(rows, self._pack.duplicates, self._source)
+        sums = {"characters": "char_count", "bytes_utf8": "byte_count"}
+        facts = {name: int(rows[column].sum()) for name, column in sums.items()}
+        self._report(plan.tokens)
+        return facts | write_documents(self._pack.dataset, self._name(plan), rows)
+
+    def _report(self, tokens: int) -> None:
+        self._done += tokens
+        report_share(self._done / self._total)
+
+    def _name(self, plan: ShardPlan) -> str:
+        return f"{self._source}/{plan.split}/{plan.number:05d}"
+
+    def _checked(self, plan: ShardPlan, masked: list[Spans]) -> Iterator[Tokens]:
+        """The tokens of a shard, a batch at a time; the spans without loss go to `masked`."""
+        written, ends = 0, self._ends
+        for rows, tokens in self._batches(plan):
+            check_documents(self._name(plan), rows, tokens, ends.eos_id, ends.dtype)
+            masked.append(self._masks.spans(rows, tokens) + written)
+            written += len(tokens)
+            self._report(len(tokens))
+            yield tokens
+
+    def _batches(self, plan: ShardPlan) -> Iterator[Batch]:
+        rows = self._encoded.between(plan.split, plan.first, plan.stop, _TOKEN_COLUMNS)
+        tokens = self._encoded.tokens(rows, _BATCH_DOCUMENTS)
+        batches = zip(rows.iter_slices(_BATCH_DOCUMENTS), tokens, strict=True)
         last = (len(rows) - 1) // _BATCH_DOCUMENTS
         for number, batch in enumerate(batches):
             yield _shortened(*batch, plan.cut) if plan.cut and number == last else batch
@@ -132,29 +172,30 @@ def _shortened(rows: pl.DataFrame, tokens: Tokens, cut: Cut) -> Batch:
     """The batch with its last document cut to what the budget leaves of it."""
     end = len(tokens) - int(rows["token_count"][-1])
     kept = cut.tokens_of(tokens[end:])
-    return pl.concat([rows[:-1], cut.row_of(rows[-1])]), np.concatenate([tokens[:end], kept])
+    last = rows[-1].with_columns(
+        token_count=pl.lit(cut.tokens, pl.Int64), byte_count=pl.lit(cut.bytes, pl.Int64)
+    )
+    return pl.concat([rows[:-1], last]), np.concatenate([tokens[:end], kept])
 
 
 def _with_folded(rows: pl.DataFrame, duplicates: Path, source: str) -> pl.DataFrame:
-    """Documents with the ids of those dropped for them; the decisions are read file by file."""
-    ids = rows.select(keeper="doc_id")
-    found = [
-        pl.scan_parquet(path)
+    """Documents with the ids of those dropped for them, in the order of the decisions' files."""
+    ids = rows.lazy().select(keeper="doc_id")
+    found = (
+        pl.scan_parquet(sorted(duplicates.glob("*.parquet")))
         .filter(pl.col("keeper_source") == source)
         .select("keeper", "doc_id")
-        .collect()
         .join(ids, on="keeper", how="semi", maintain_order="left")
-        for path in sorted(duplicates.glob("*.parquet"))
-    ]
-    groups = pl.concat(found).group_by("keeper", maintain_order=True)
-    folded = groups.agg(duplicates=pl.col("doc_id")).rename({"keeper": "doc_id"})
+        .group_by("keeper", maintain_order=True)
+    )
+    folded = found.agg(duplicates=pl.col("doc_id")).rename({"keeper": "doc_id"}).collect()
     return rows.join(folded, "doc_id", "left", maintain_order="left").with_columns(
         pl.col("duplicates").fill_null([]), scores=pl.lit([], pl.List(SCORE))
     )
 
 
-def _facts_file(folder: Path, source: str, plan: ShardPlan) -> Path:
-    return folder / source / f"{plan.split}-{plan.number:05d}.json"
+def _facts_file(folder: Path, source: str, plan: ShardPlan, part: Part) -> Path:
+    return folder / source / f"{plan.split}-{plan.number:05d}-{part}.json"
 
 
 class Packed(NamedTuple):
@@ -174,9 +215,18 @@ def read_packed(layout: Path, folder: Path, source: str) -> Packed:
     shards, dropped = read_layout(layout_file(layout, source))
     parts: dict[str, list[SplitFacts]] = {}
     for plan in shards:
-        values = json.loads(_facts_file(folder, source, plan).read_text(encoding="utf-8"))
-        parts.setdefault(plan.split, []).append(SplitFacts.model_validate(values))
+        parts.setdefault(plan.split, []).append(_facts(folder, source, plan))
     return Packed({split: _together(found) for split, found in parts.items()}, dropped)
+
+
+def _facts(folder: Path, source: str, plan: ShardPlan) -> SplitFacts:
+    """What both parts of a shard hold."""
+    files = (_facts_file(folder, source, plan, part) for part in PARTS)
+    tokens, documents = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    masked = tokens.pop("masked")
+    sums = {name: documents.pop(name) for name in ("characters", "bytes_utf8")}
+    shard = shard_facts(tokens, masked and MaskFacts(**masked), documents)
+    return SplitFacts(tokens=shard.tokens, documents=shard.documents, shards=(shard,), **sums)
 
 
 def _together(parts: list[SplitFacts]) -> SplitFacts:

@@ -34,7 +34,7 @@ from pipeline.sources import ResolvedSource
 from pipeline.stages import MakeStage, Stage
 from pipeline.tokenizer_file import num_ids, vocabulary
 from pipeline.tokenizing import EncodeDocuments, EncodeInput
-from shards import hash_table, index, loss_mask, writer
+from shards import hash_table, index, loss_mask, shard_files, writer
 from shards.hashing import blake3_file
 from shards.tokenizer_file import load_tokenizer
 
@@ -195,7 +195,7 @@ class TokenPlanner:
         tasks = list(self._pack_tasks())
         return self.stage(
             "pack",
-            [budget, encoded, loss_mask, loss_masks, packing, writer, index, hash_table],
+            [budget, encoded, loss_mask, loss_masks, packing, shard_files, index, hash_table],
             {"layout": laid_out.key, "dedup": deduped.key, "masks": masks and masks.key},
             num_tasks=len(tasks),
             steps=lambda d: [
@@ -220,9 +220,13 @@ class TokenPlanner:
         )
 
     def _pack_tasks(self) -> Iterator[packing.PackTask]:
-        for name, source in self.sources.items():
-            number = layout.num_tasks(sum(source.task_bytes), self.config.shards.shard_tokens)
-            yield from (packing.PackTask(name, first, number) for first in range(number))
+        """The tokens of all sources, which take longer, before their documents."""
+        for part in packing.PARTS:
+            for name, source in self.sources.items():
+                size = sum(source.task_bytes)
+                number = layout.num_tasks(size, self.config.shards.shard_tokens)
+                for first in range(number):
+                    yield packing.PackTask(name, first, number, part)
 
 
 def _tokenizer_facts(folder: Path, config: TokenizerConfig) -> dict[str, Any]:

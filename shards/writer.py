@@ -7,16 +7,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from shards.atomic import atomic_write
-from shards.errors import DatasetError
-from shards.hashing import blake3_file
-from shards.index import SCHEMA, DocumentRow, index_frame, write_ids, write_index
-from shards.loss_mask import SUFFIX, Spans, as_bytes, merged
-from shards.manifest import MaskFacts, ShardFacts, SplitFacts
+from shards.index import DocumentRow, index_frame
+from shards.loss_mask import Spans
+from shards.manifest import ShardFacts, SplitFacts
+from shards.shard_files import (
+    Tokens,
+    check_documents,
+    shard_facts,
+    write_documents,
+    write_mask,
+    write_tokens,
+)
 
-__all__ = ["DocumentRow", "SplitWriter", "fitting", "token_dtype"]
-
-Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+__all__ = ["DocumentRow", "SplitWriter", "Tokens", "fitting", "token_dtype"]
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
@@ -55,7 +58,6 @@ class SplitWriter:
         dtype: of a token.
         eos_id: what every document ends with.
         shard_tokens: the most tokens in a shard.
-        first_shard: number of the first shard to be written.
     """
 
     def __init__(
@@ -66,11 +68,9 @@ class SplitWriter:
         dtype: np.dtype[np.uint16] | np.dtype[np.uint32],
         eos_id: int,
         shard_tokens: int,
-        first_shard: int = 0,
     ) -> None:
         self._directory, self._prefix = directory, f"{source}/{split}"
         self._dtype, self._eos_id, self._shard_tokens = dtype, eos_id, shard_tokens
-        self._first_shard = first_shard
         self._rows: list[pl.DataFrame] = []
         self._tokens: list[npt.NDArray[np.unsignedinteger[Any]]] = []
         self._masked: list[Spans] = []
@@ -105,7 +105,7 @@ class SplitWriter:
         """
         masked = np.empty((0, 2), np.int64) if masked is None else masked
         ends = rows["token_count"].cum_sum().to_numpy()
-        self._check(rows, tokens, ends)
+        check_documents(self._prefix, rows, tokens, self._eos_id, self._dtype)
         first = 0
         while first < len(rows):
             base = int(ends[first - 1]) if first else 0
@@ -139,65 +139,10 @@ class SplitWriter:
         sums = (int(rows[name].sum()) for name in ("char_count", "byte_count"))
         self._totals += np.array([len(rows), *sums])
 
-    def _check(self, rows: pl.DataFrame, tokens: Tokens, ends: npt.NDArray[np.int64]) -> None:
-        if (int(ends[-1]) if len(ends) else 0) != len(tokens):
-            raise DatasetError(f"{self._prefix}: {len(tokens)} tokens for rows of {ends[-1:]}")
-        if not len(tokens):
-            return
-        bad = (rows["token_count"].to_numpy() < 1) | (tokens[ends - 1] != self._eos_id)
-        if bad.any():
-            document = rows["doc_id"][int(bad.argmax())]
-            raise DatasetError(f"document {document}: tokens do not end with EOS {self._eos_id}")
-        is_eos = tokens == self._eos_id
-        if np.count_nonzero(is_eos) != len(ends):
-            inside = np.setdiff1d(np.flatnonzero(is_eos), ends - 1)[0]
-            document = rows["doc_id"][int(np.searchsorted(ends, inside, side="right"))]
-            raise DatasetError(f"document {document}: EOS {self._eos_id} inside the document")
-        if int(tokens.max()) > np.iinfo(self._dtype).max:
-            document = rows["doc_id"][int(np.searchsorted(ends, tokens.argmax(), side="right"))]
-            raise DatasetError(f"document {document}: token {tokens.max()} > {self._dtype}")
-
     def _flush(self) -> None:
-        name = f"{self._prefix}/{self._first_shard + len(self._shards):05d}"
-        path, index_path, ids_path = (name + end for end in (".bin", ".docs.parquet", ".docs.ids"))
-        with atomic_write(self._directory / path) as file:
-            for tokens in self._tokens:
-                file.write(tokens.data)
-        rows = pl.concat(self._rows, rechunk=True)
-        starts = rows["token_count"].cum_sum() - rows["token_count"]
-        frame = rows.with_columns(starts.alias("token_start")).select(list(SCHEMA))
-        for sidecar, write in ((index_path, write_index), (ids_path, write_ids)):
-            with atomic_write(self._directory / sidecar) as file:
-                write(frame, file)
-        facts = self._facts(path, index_path, ids_path, len(frame))
-        self._shards.append(facts.model_copy(update={"masked": self._write_mask(name + SUFFIX)}))
+        directory, name = self._directory, f"{self._prefix}/{len(self._shards):05d}"
+        tokens = write_tokens(directory, name, self._tokens)
+        documents = write_documents(directory, name, pl.concat(self._rows, rechunk=True))
+        masked = write_mask(directory, name, self._masked)
+        self._shards.append(shard_facts(tokens, masked, documents))
         self._rows, self._tokens, self._masked, self._pending = [], [], [], 0
-
-    def _write_mask(self, path: str) -> MaskFacts | None:
-        spans = merged(np.concatenate(self._masked))
-        if not len(spans):
-            return None
-        with atomic_write(self._directory / path) as file:
-            file.write(as_bytes(spans))
-        return MaskFacts(
-            path=path,
-            bytes=spans.nbytes,
-            blake3=blake3_file(self._directory / path),
-            tokens=int((spans[:, 1] - spans[:, 0]).sum()),
-        )
-
-    def _facts(self, path: str, index_path: str, ids_path: str, documents: int) -> ShardFacts:
-        shard, index, ids = (self._directory / name for name in (path, index_path, ids_path))
-        return ShardFacts(
-            path=path,
-            tokens=self._pending,
-            documents=documents,
-            bytes=shard.stat().st_size,
-            blake3=blake3_file(shard),
-            index_path=index_path,
-            index_bytes=index.stat().st_size,
-            index_blake3=blake3_file(index),
-            ids_path=ids_path,
-            ids_bytes=ids.stat().st_size,
-            ids_blake3=blake3_file(ids),
-        )

@@ -22,7 +22,7 @@ from pipeline.build import build
 from pipeline.encoded import EncodedSource, shuffle_keys
 from pipeline.errors import BuildError
 from pipeline.layout import lay_out, read_layout
-from pipeline.packing import PackShards, PackTask, read_packed
+from pipeline.packing import PARTS, PackShards, PackTask, read_packed
 from shards.hashing import content_hash
 from shards.index import index_frame
 from shards.manifest import RoundTripFacts
@@ -253,13 +253,13 @@ def test_every_shard_is_written_by_whichever_task(folder: Path) -> None:
     assert len(wanted) == 3 * len(read_layout(layout / "a.json").shards) > 12
     for step in (1, 3, 50):
         made = folder / f"by-{step}"
-        tasks = [PackTask("a", first, step) for first in range(step)]
+        tasks = [PackTask("a", first, step, part) for part in PARTS for first in range(step)]
         ranks = {"a": range(2)}
         pack = PackShards(
             tasks, ranks, encode, layout, dedup / "duplicates", None,
             tokenizer / "tokenizer.json", config.tokenizer, config.shards, made, made / "facts",
         )  # fmt: skip
-        for rank in reversed(range(step)):
+        for rank in reversed(range(len(tasks))):
             list(pack.run(rank=rank))
         assert {name: (made / name).read_bytes() for name in shard_files(made)} == wanted
         packed = read_packed(layout, made / "facts", "a")

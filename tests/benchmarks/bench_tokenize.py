@@ -29,7 +29,7 @@ from pipeline.dedup import DUPLICATES, SCHEMA
 from pipeline.encoder_check import ENCODER
 from pipeline.encoders import encoder_of
 from pipeline.layout import LayOutSources
-from pipeline.packing import PackShards, PackTask, read_packed
+from pipeline.packing import PARTS, PackShards, PackTask, read_packed
 from pipeline.roundtrip import round_trip_of
 from pipeline.tokenizing import EncodeDocuments, EncodeInput
 from shards.atomic import write_json_atomic
@@ -60,8 +60,8 @@ def ours(folder: Path, tokenizer: Path, fresh: bool) -> dict[str, Any]:
         shards, duplicates = ShardsConfig(), folder / DUPLICATES
         layout = LayOutSources(ends, out, tokenizer, CONFIG, shards, out)
         pack = PackShards(
-            [PackTask("text", 0, 1)], ends, out, out, duplicates, None, tokenizer, CONFIG,
-            shards, out / "d", out,
+            [PackTask("text", 0, 1, part) for part in PARTS], ends, out, out, duplicates, None,
+            tokenizer, CONFIG, shards, out / "d", out,
         )  # fmt: skip
         for cached in (encoder_of, document_ends, round_trip_of, tokenizer_file._contents):
             cached.cache_clear()
@@ -70,7 +70,9 @@ def ours(folder: Path, tokenizer: Path, fresh: bool) -> dict[str, Any]:
             document_ends(tokenizer, CONFIG)
             encoder_of("fastokens", tokenizer)
         gc.collect()
-        wall, cpu = timed(lambda: [*encode.run(rank=0), *layout.run(rank=0), *pack.run(rank=0)])
+        wall, cpu = timed(
+            lambda: [*encode.run(rank=0), *layout.run(rank=0), *pack.run(rank=0), *pack.run(rank=1)]
+        )
         tokens = sum(facts.tokens for facts in read_packed(out, out, "text").splits.values())
     return {"wall": wall, "cpu": cpu, "tokens": tokens}
 
