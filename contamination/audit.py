@@ -18,7 +18,8 @@ from contamination.corpus import Corpus, Piece
 from contamination.exposure import RunHistory
 from contamination.findings import Called, Finding, findings_of
 from contamination.halves import called_places
-from contamination.index import Index, cached_index
+from contamination.index import Index
+from contamination.index_files import cached_index
 from contamination.items import Benchmark
 from contamination.pieces import Scanned, Scanner
 from contamination.rules import CLASSES, DIRTY, unauditable

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contamination.index import RUN_WORDS, Index, exclusive_seeds, item_at, places_of
+from contamination.index import RUN_WORDS, Index, item_at, places_of, roll_seeds
 from contamination.jit import kernel
+from contamination.sequences import Sequences, found_in
 from contamination.surprisal import field_bits
 
 CLUSTER = np.dtype(
@@ -27,7 +28,7 @@ CLUSTER = np.dtype(
         ("passage_bits", np.float32),
         ("question_bits", np.float32),
         ("answer_bits", np.float32),
-        ("passage_seeds", np.int32),  # exclusive seeds, see `contamination.index`
+        ("passage_seeds", np.int32),  # exclusive seeds, see `exclusive_seeds`
         ("question_seeds", np.int32),  # those of question and answer
     ]
 )
@@ -44,7 +45,7 @@ class Worth:
 
     Attributes:
         bits: float32 [num_words], from `contamination.surprisal`.
-        exclusive: bool [num_words], from `contamination.index.exclusive_seeds`.
+        exclusive: bool [num_words], from `exclusive_seeds`.
         totals: float32 [num_sequences, 3], bits of passage, question and answer.
         question_seeds: int64 [num_sequences], exclusive seeds of question and answer.
     """
@@ -243,3 +244,28 @@ def _covered_bits(bounds, bits, covered, doc_words):  # type: ignore[no-untyped-
     passage *= np.float32(min(1.0, doc_words / max(passage_words, 1)))
     scale = np.float32(min(1.0, doc_words / max(words, 1)))
     return passage, question * scale, answer * scale
+
+
+def exclusive_seeds(sequences: Sequences) -> NDArray[np.bool_]:
+    """Which seeds of an item stand in its passage or in its question and answer, not in both.
+
+    A question is often a sentence of its own passage; only exclusive seeds can tell which of the
+    two a document holds. bool [num_words], by the first word of the seed; seeds that begin in the
+    passage and end in the question are not exclusive.
+    """
+    return np.asarray(_exclusive_seeds(sequences.numbers(), sequences.vocabulary, sequences.bounds))
+
+
+@kernel
+def _exclusive_seeds(words, vocabulary, bounds):  # type: ignore[no-untyped-def]
+    out = np.zeros(len(words), np.bool_)
+    for item in range(len(bounds)):
+        begin, middle, stop = bounds[item, 0], bounds[item, 1], bounds[item, 3]
+        passage = np.empty(max(0, middle - begin), np.uint64)
+        rest = np.empty(max(0, stop - middle), np.uint64)
+        roll_seeds(vocabulary[words[begin:middle]], len(passage), RUN_WORDS, passage)
+        roll_seeds(vocabulary[words[middle:stop]], len(rest), RUN_WORDS, rest)
+        passage, rest = passage[RUN_WORDS - 1 :], rest[RUN_WORDS - 1 :]
+        out[begin : begin + len(passage)] = ~found_in(passage, rest)
+        out[middle : middle + len(rest)] = ~found_in(rest, passage)
+    return out

@@ -2,16 +2,13 @@
 
 The distinct 64-bit hashes of all five-word runs are sorted; of each, 16 bits are kept, and where it
 stands in the items' words. A scan finds candidates by those bits (`contamination.lookup`) and is
-sure of them by hashing the item's own five words. The index holds hashes and lengths, never text;
-it is stored as plain .npy files and memory-mapped, so workers share it.
+sure of them by hashing the item's own five words. The index holds hashes and lengths, never text.
 """
 
-import json
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -20,12 +17,13 @@ from numpy.typing import NDArray
 from contamination.items import Benchmark
 from contamination.jit import kernel
 from contamination.lookup import Tables, find, narrow_tables, tables_of
-from contamination.sequences import Sequences, found_in, sequences_of, with_decoys, word_at
+from contamination.sequences import Sequences, sequences_of, with_decoys, word_at
 from contamination.words import RECIPE_HASH
-from shards.atomic import atomic_write, write_json_atomic
-from shards.hashing import blake3_file, blake3_json
+from shards.hashing import blake3_json
 
 INDEX_VERSION = 5
+ARRAYS = ("filter", "buckets", "keys", "places", "repeated")
+"""Of `Index`, beside those of `Sequences`."""
 RUN_WORDS = 5
 """Words in a seed. With 5, 98 % of real test questions can be found; with 13 only 72 %."""
 
@@ -93,7 +91,7 @@ class Index:
     @property
     def num_bytes(self) -> int:
         """Bytes of all arrays, and of `Occurrences.item_hints`."""
-        arrays = [getattr(self, name) for name in _ARRAYS]
+        arrays = [getattr(self, name) for name in ARRAYS]
         arrays += [getattr(self.sequences, f.name) for f in fields(Sequences)]
         return int(sum(a.nbytes for a in [*arrays, self.occurrences.item_hints]))
 
@@ -110,14 +108,6 @@ def index_key(benchmarks: list[Benchmark]) -> str:
     """Identity of the index of these benchmarks: equal keys, equal index."""
     names = [[benchmark.name, benchmark.digest] for benchmark in benchmarks]
     return blake3_json([INDEX_VERSION, RECIPE_HASH, RUN_WORDS, names])[:32]
-
-
-def cached_index(benchmarks: list[Benchmark], cache: Path) -> Index:
-    """The index, memory-mapped from `cache`, where it is built at first use."""
-    directory = cache / f"index-{index_key(benchmarks)}"
-    if not _is_whole(directory):
-        _save(build_index(benchmarks), directory)
-    return open_index(directory)
 
 
 def build_index(benchmarks: list[Benchmark]) -> Index:
@@ -308,67 +298,3 @@ def _all_seeds(words, vocabulary, bounds):  # type: ignore[no-untyped-def]
             hashes[n], places[n] = rolled[k], first + k - RUN_WORDS + 1
             n += 1
     return hashes, places
-
-
-def exclusive_seeds(sequences: Sequences) -> NDArray[np.bool_]:
-    """Which seeds of an item stand in its passage or in its question and answer, not in both.
-
-    A question is often a sentence of its own passage; only exclusive seeds can tell which of the
-    two a document holds. bool [num_words], by the first word of the seed; seeds that begin in the
-    passage and end in the question are not exclusive.
-    """
-    return np.asarray(_exclusive(sequences.numbers(), sequences.vocabulary, sequences.bounds))
-
-
-@kernel
-def _exclusive(words, vocabulary, bounds):  # type: ignore[no-untyped-def]
-    out = np.zeros(len(words), np.bool_)
-    for item in range(len(bounds)):
-        begin, middle, stop = bounds[item, 0], bounds[item, 1], bounds[item, 3]
-        passage = np.empty(max(0, middle - begin), np.uint64)
-        rest = np.empty(max(0, stop - middle), np.uint64)
-        roll_seeds(vocabulary[words[begin:middle]], len(passage), RUN_WORDS, passage)
-        roll_seeds(vocabulary[words[middle:stop]], len(rest), RUN_WORDS, rest)
-        passage, rest = passage[RUN_WORDS - 1 :], rest[RUN_WORDS - 1 :]
-        out[begin : begin + len(passage)] = ~found_in(passage, rest)
-        out[middle : middle + len(rest)] = ~found_in(rest, passage)
-    return out
-
-
-_ARRAYS = ("filter", "buckets", "keys", "places", "repeated")
-
-
-def _save(index: Index, directory: Path) -> None:
-    arrays = {name: getattr(index, name) for name in _ARRAYS}
-    arrays |= {f.name: getattr(index.sequences, f.name) for f in fields(Sequences)}
-    for name, array in arrays.items():
-        with atomic_write(directory / f"{name}.npy") as file:
-            np.save(file, array, allow_pickle=False)
-    sums = {name: blake3_file(directory / f"{name}.npy") for name in arrays}
-    facts = {"key": index.key, "num_items": index.num_items, "blake3": sums}
-    facts["digest"] = blake3_json(facts)
-    write_json_atomic(directory / "index.json", facts)  # last: it says that the rest is whole
-
-
-def _is_whole(directory: Path) -> bool:
-    """Whether a stored index is there, undamaged."""
-    try:
-        facts = json.loads((directory / "index.json").read_bytes())
-        if facts.pop("digest") != blake3_json(facts):
-            return False
-        sums = facts["blake3"].items()
-        return all(blake3_file(directory / f"{name}.npy") == known for name, known in sums)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def open_index(directory: Path) -> Index:
-    """The index in a directory that `cached_index` made, memory-mapped."""
-    facts = json.loads((directory / "index.json").read_text(encoding="utf-8"))
-    sequences = Sequences(**{f.name: _map(directory, f.name) for f in fields(Sequences)})
-    arrays = {name: _map(directory, name) for name in _ARRAYS}
-    return Index(facts["key"], facts["num_items"], **arrays, sequences=sequences)
-
-
-def _map(directory: Path, name: str) -> Any:
-    return np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False))

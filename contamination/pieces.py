@@ -16,7 +16,8 @@ import numpy as np
 
 from configs.terminal import Advance, progress
 from contamination.corpus import Block, Corpus, Piece
-from contamination.index import Index, cached_index
+from contamination.index import Index
+from contamination.index_files import cached_index
 from contamination.items import Benchmark
 from contamination.scan import HIT, scan, scan_tokens
 from contamination.stored import PieceResult, Store

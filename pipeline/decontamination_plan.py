@@ -6,6 +6,7 @@ from typing import NamedTuple
 import contamination.clusters
 import contamination.halves
 import contamination.index
+import contamination.index_files
 import contamination.lookup
 import contamination.removal
 import contamination.rules
@@ -16,7 +17,7 @@ from configs.cleaning import DecontaminationConfig
 from contamination.index import index_key
 from contamination.items import Benchmark
 from contamination.words import RECIPE_HASH
-from pipeline import decontamination
+from pipeline import decontamination, decontamination_removal
 from pipeline.dedup import DUPLICATES
 from pipeline.filtered import Filtered, keys_of
 from pipeline.stages import MakeStage, Stage
@@ -58,10 +59,15 @@ class DecontaminationPlanner:
         deduped, revised = self.deduped, self.revised
         folders = [stage.directory for stage in revised.values()]
         code = {"recipe": RECIPE_HASH, "index": key}
-        identity = [decontamination.benchmark_identity(each) for each in self.benchmarks]
+        identity = [decontamination_removal.benchmark_identity(each) for each in self.benchmarks]
         index = self.stage(
             "benchmarks",
-            [contamination.index, contamination.lookup, contamination.sequences],
+            [
+                contamination.index,
+                contamination.index_files,
+                contamination.lookup,
+                contamination.sequences,
+            ],
             code,
             num_tasks=1,
             steps=lambda d: [decontamination.BuildIndex(self.benchmarks, d)],
@@ -90,14 +96,17 @@ class DecontaminationPlanner:
                 contamination.removal,
                 contamination.rules,
                 decontamination,
+                decontamination_removal,
             ],
             {"scan": scanned.key, "config": config.model_dump(), "benchmarks": identity},
             num_tasks=len(inputs),
             steps=lambda d: [
-                decontamination.RemoveItems(inputs, folders, path, scanned.directory, config, d)
+                decontamination_removal.RemoveItems(
+                    inputs, folders, path, scanned.directory, config, d
+                )
             ],
             recount=partial(
-                decontamination.removal_facts,
+                decontamination_removal.removal_facts,
                 self.benchmarks,
                 config,
                 path,

@@ -12,7 +12,7 @@ import polars as pl
 from tokenizers import Tokenizer
 
 from pipeline.bpe import DocumentEnds
-from pipeline.decontamination import PLACES
+from pipeline.decontamination_removal import PLACES
 from pipeline.documents import task_file
 from shards.detokenize import ByteTable, byte_table, tokens_holding
 from shards.errors import DatasetError

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contamination.index import cached_index
+from contamination.index_files import cached_index
 from contamination.items import Benchmark, Item
 from contamination.stored import is_sound
 

@@ -32,7 +32,8 @@ from contamination.benchmarks import load_benchmarks
 from contamination.classic_characters import character_index, match_characters
 from contamination.classic_words import match_words, word_index
 from contamination.corpus import Batch, TokenBatch, batch_of
-from contamination.index import Index, build_index, cached_index
+from contamination.index import Index, build_index
+from contamination.index_files import cached_index
 from contamination.items import Benchmark, Item
 from contamination.scan import scan, scan_tokens
 from contamination.surprisal import Vocabulary, vocabulary_of
