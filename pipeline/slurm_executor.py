@@ -2,6 +2,7 @@
 
 The build itself waits where it was started (a login node) and submits a stage when the one before
 it is done. If it ends, its jobs go on: run again, it finds them by their name and waits for them.
+Jobs of a node that is lost go back into the queue by Slurm itself (`--requeue`).
 """
 
 import subprocess
@@ -21,6 +22,8 @@ from pipeline.task_report import failures, tell
 
 _SHARED_DISK_S = 60.0
 _PICKLE = "executor.pik"
+_ATTEMPTS = 3
+"""How often a task is submitted that dies without saying why: killed, out of memory, node lost."""
 
 
 class SlurmRunner:
@@ -41,16 +44,23 @@ class SlurmRunner:
             BuildError: a task failed, or Slurm cannot be asked.
         """
         name = _job_name(logs)
-        executor = self._tasks(steps, tasks, logs, name)
         if jobs := _active(name):
             tell(f"waiting for Slurm job {_ids(jobs)}, which an earlier run submitted")
             self._wait(name)
-        if executor.get_incomplete_ranks():
+        for attempt in range(_ATTEMPTS):
+            executor = self._tasks(steps, tasks, logs, name)
+            ranks = executor.get_incomplete_ranks()
+            if not ranks or (attempt and failures(logs, ranks)):
+                break
+            if attempt:
+                tell(f"{len(ranks)} tasks ended without a word and are submitted again")
             _submit(executor)
-            count = len(executor.get_incomplete_ranks())
-            tell(f"{name}: Slurm job {executor.job_id}, {count} tasks (scancel -n {name} stops it)")
+            tell(
+                f"{name}: Slurm job {executor.job_id}, {len(ranks)} tasks "
+                f"(scancel -n {name} stops it)"
+            )
             self._wait(name)
-        ranks = _after_settling(executor)
+            ranks = _after_settling(executor)
         (logs / _PICKLE).unlink(missing_ok=True)
         more = f"Slurm's logs in {executor.slurm_logs_folder} may say more (memory, time limit?)"
         refuse_incomplete(logs, ranks, more)

@@ -1,5 +1,8 @@
 """What is said and written before the ranks start: compiler, machines, Slurm's script."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ import torch
 from deepspeed.launcher.runner import parse_inclusion_exclusion
 
 from configs.train import EngineConfig, LaunchConfig
-from tests.test_train_run import Bench, metrics
+from tests.test_train_run import ONE_THREAD, ROOT, Bench, metrics, weights
 from train.errors import OutOfMemoryError, TrainError
 from train.launch import (
     Place,
@@ -71,11 +74,50 @@ def test_a_run_on_a_hostfile_of_this_machine(bench: Bench, tmp_path: Path) -> No
     arguments = ("--hostfile", str(tmp_path / "hosts"), "--stop-after", "3")
     output = bench.train(tmp_path / "run", *arguments, "launch.device=cpu", "trackers=[csv]")
     assert "starting 2 rank(s) on the CPU, machines of" in output
+    handed_on = (tmp_path / "run" / "hosts.env").read_text().splitlines()
+    assert {"DS_ACCELERATOR=cpu", "OMP_NUM_THREADS=1"} < set(handed_on)
     assert len(metrics(tmp_path / "run")) == 3
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4
     explained = pytest.raises(OutOfMemoryError, match="memory of a rank by the plan")
     with explained, memory_explained(tmp_path / "run"):
         torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def one_of_two(rank: int) -> dict[str, str]:
+    """What torchrun gives a rank."""
+    values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    values |= {"MASTER_PORT": 29433}
+    return {name: str(value) for name, value in values.items()} | {"MASTER_ADDR": "127.0.0.1"}
+
+
+def test_ranks_that_torchrun_started_start_no_others(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_train_run.ONE_THREAD", os.environ | one_of_two(0))
+    said = bench.train(tmp_path / "run", "--ranks", "2", "--dry-run", expect=2)
+    assert "--ranks, --dry-run: RANK and WORLD_SIZE are set, so this is one rank of" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_torchrun(bench: Bench, tmp_path: Path) -> None:
+    """The bits of a run that DeepSpeed's launcher started; stopped and gone on with."""
+    bench.train(tmp_path / "ours", "--ranks", "2", "--stop-after", "40")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "29434", *bench.command(tmp_path / "run")[1:]]
+    for steps in ("20", "40", "40"):
+        said = subprocess.run(
+            [*command, "--stop-after", steps, "launch.device=cpu", "checkpoint.every_steps=20"],
+            cwd=ROOT,
+            env=ONE_THREAD,
+            capture_output=True,
+            text=True,
+        )
+        assert said.returncode == 0, said.stderr
+    assert "40 of 240 steps are done already" in said.stdout
+    assert weights(tmp_path / "run", 40) == weights(tmp_path / "ours", 40)
+    ledgers = [(tmp_path / name / "ledger.jsonl").read_bytes() for name in ("run", "ours")]
+    assert ledgers[0] == ledgers[1]
 
 
 def test_slurm_script(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def _train_as_rank(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
     settle_device(config.launch)
 
     def prepared() -> bool:
+        console.print(f"{world_size()} rank(s), started by who set RANK and WORLD_SIZE")
         plan = plan_run(config)
         check_ranks(config, plan, world_size())
         check_trackers(config.trackers)

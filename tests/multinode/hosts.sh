@@ -14,6 +14,8 @@ hosts=()
 
 make_hosts() {
   remove_hosts
+  mkdir -p /run/tally-cgroup
+  mount --rbind --make-rslave /sys/fs/cgroup /run/tally-cgroup
   ip link add $bridge type bridge
   ip link set $bridge up
   for number in $(seq "$1"); do hosts+=("h$number"); done
@@ -53,7 +55,9 @@ start_sshd() { # keys and settings of this script alone: nobody's ~/.ssh is look
 on_host() {
   local host=$1
   shift
-  ip netns exec "tally-$host" unshare --uts sh -c "hostname $host"' && exec "$@"' sh "$@"
+  ip netns exec "tally-$host" unshare --uts sh -c "hostname $host"'
+    mount --rbind /run/tally-cgroup /sys/fs/cgroup # slurmd looks for it; the new /sys has none
+    exec "$@"' sh "$@"
 }
 
 cut_host() {
@@ -74,5 +78,6 @@ remove_hosts() {
   for link in $(ip -br link | grep -o '^tallyh[0-9]*') $bridge; do
     ip link del "$link" 2>/dev/null || true # a namespace goes some time after its last process
   done
+  umount -Rl /run/tally-cgroup 2>/dev/null || true
   hosts=()
 }

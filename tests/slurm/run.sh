@@ -1,15 +1,22 @@
 #!/bin/bash
-# Prove the Slurm executor: a cluster of one node on this machine, a build on it, a build whose
-# waiting process is killed and run again, and the bytes of both compared with a local build.
+# Prove what runs on Slurm: a cluster of two nodes on this machine (tests/multinode/hosts.sh) and on it
+#
+#   a build; a build whose waiting process is killed twice; a build in chained job arrays, of which
+#   a task is requeued and another killed: each with the bytes of a local build;
+#   an audit: the report of a local one;
+#   training on both nodes: requeued, a rank killed, gone on with on one node; the ledger and, with
+#   as many ranks, the weights of a run that went straight through.
+#
 # Needs Debian or Ubuntu, root, the network for apt, and the project's .venv (`make setup`).
 #
-#   sudo tests/slurm/run.sh [CONFIG]
+#   sudo [CONFIG=build.yaml] tests/slurm/run.sh [build|killed|arrays|audit|training]...
 #
 # It leaves nothing running; its directory, printed first, holds the outputs and Slurm's logs.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-config=$(realpath "${1:-$root/tests/slurm/build.yaml}")
+source "$root/tests/multinode/hosts.sh"
+config=$(realpath "${CONFIG:-$root/tests/slurm/build.yaml}")
 tally=("$root/.venv/bin/python" -m tally)
 where=$(mktemp -d /tmp/tally-slurm.XXXXXX)
 export SLURM_CONF=$where/slurm.conf
@@ -23,29 +30,31 @@ install() {
 }
 
 configure() {
-  local memory_mb=$(( $(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1024 * 9 / 10 ))
+  local memory_mb=$(( $(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1024 * 9 / 20 ))
   cat >"$SLURM_CONF" <<END
 ClusterName=tally
-SlurmctldHost=$(hostname -s)(127.0.0.1)
+SlurmctldHost=h1(10.77.0.1)
 SlurmctldPort=16817
 SlurmdPort=16818
 AuthInfo=socket=$where/munge.socket
 SlurmUser=root
 StateSaveLocation=$where/state
-SlurmdSpoolDir=$where/spool
+SlurmdSpoolDir=$where/spool.%n
 SlurmctldPidFile=$where/slurmctld.pid
-SlurmdPidFile=$where/slurmd.pid
+SlurmdPidFile=$where/slurmd.%n.pid
 SlurmctldLogFile=$where/slurmctld.log
-SlurmdLogFile=$where/slurmd.log
+SlurmdLogFile=$where/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 MinJobAge=2
-NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory_mb
+SchedulerParameters=sched_interval=2,batch_sched_delay=1
+NodeName=h1 NodeAddr=10.77.0.1 CPUs=$(nproc) RealMemory=$memory_mb
+NodeName=h2 NodeAddr=10.77.0.2 CPUs=$(nproc) RealMemory=$memory_mb
 PartitionName=main Nodes=ALL Default=YES State=UP
 END
-  mkdir -p "$where/state" "$where/spool"
+  mkdir -p "$where/state" "$where"/spool.h{1,2}
 }
 
 start() {
@@ -53,26 +62,32 @@ start() {
   chmod 0400 "$where/munge.key"
   munged --force --key-file="$where/munge.key" --socket="$where/munge.socket" \
     --pid-file="$where/munged.pid" --log-file="$where/munged.log" --seed-file="$where/munged.seed"
-  slurmctld
-  slurmd -N "$(hostname -s)"
+  make_hosts 2
+  on_host h1 slurmctld
+  on_host h1 slurmd -N h1
+  on_host h2 slurmd -N h2
   for _ in $(seq 30); do
-    [ "$(sinfo --noheader --format=%t 2>/dev/null)" = idle ] && return
+    [ "$(here sinfo --noheader --format='%t %D' 2>/dev/null)" = 'idle 2' ] && return
     sleep 1
   done
-  echo "the node does not come up; see $where/*.log" >&2
+  echo "the nodes do not come up; see $where/*.log" >&2
   exit 1
 }
 
+here() { on_host h1 "$@"; }
+
 stop() {
   kill -9 ${build:-} 2>/dev/null || true
-  scancel --me 2>/dev/null || true
+  here timeout 20 scancel --me 2>/dev/null || true
   for _ in $(seq 30); do
-    [ -z "$(squeue --noheader 2>/dev/null)" ] && break
+    [ -z "$(here timeout 20 squeue --noheader 2>/dev/null)" ] && break
     sleep 1
   done
-  for name in slurmd slurmctld munged; do
+  for name in slurmd.h1 slurmd.h2 slurmctld munged; do
     [ -f "$where/$name.pid" ] && kill "$(cat "$where/$name.pid")" 2>/dev/null || true
   done
+  sleep 1
+  remove_hosts
 }
 
 digests() { (cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum); }
@@ -87,31 +102,128 @@ compare() {
 
 killed_build() { # kill the waiting process while jobs are there, twice; the third run finishes
   for stage in extract encode; do
-    "${tally[@]}" build "$config" -o "$where/killed" --executor slurm executor.slurm.poll_s=1 >"$where/killed.txt" &
-    build=$!
-    for _ in $(seq 600); do
-      squeue --noheader --format=%j | grep -q "tally-$stage" && break
-      sleep 0.1
-    done
-    kill -9 $build
+    start_build killed
+    wait_for_job "tally-$stage"
+    pkill -9 -P $build # what `on_host` runs
+    kill -9 $build 2>/dev/null || true
     wait $build 2>/dev/null || true
     build=
     echo "killed the build while jobs of '$stage' were in the queue"
   done
-  "${tally[@]}" build "$config" -o "$where/killed" --executor slurm executor.slurm.poll_s=1
+  on_slurm "${tally[@]}" build "$config" -o "$where/killed" >>"$where/killed.txt"
+}
+
+on_slurm() { here "$@" --executor slurm executor.slurm.poll_s=1; }
+
+start_build() { # NAME SETTING...: in the background
+  local name=$1
+  shift
+  here "${tally[@]}" build "$config" -o "$where/$name" --executor slurm executor.slurm.poll_s=1 \
+    "$@" >>"$where/$name.txt" 2>&1 &
+  build=$!
+}
+
+wait_for_job() { # PATTERN [STATE]; leaves the job's id in $job
+  for _ in $(seq 1200); do
+    job=$(here squeue --noheader --array --format='%i %j %T' | grep " $1" | grep "${2:-}" | head -n 1)
+    job=${job%% *}
+    [ -n "$job" ] && return
+    sleep 0.2
+  done
+  echo "no job $1" >&2
+  exit 1
+}
+
+harassed_build() { # arrays of at most two jobs, each depending on the one before
+  start_build arrays executor.slurm.max_array_size=2
+  wait_for_job tally-extract RUNNING
+  here scontrol requeue "$job"
+  echo "requeued job $job of 'extract'; in the queue with it:"
+  here squeue --noheader --format='  %i %j %T %E'
+  wait_for_job tally-encode RUNNING
+  sleep 1
+  # The Python of that job, which knows its number by its environment.
+  grep -lz "SLURM_JOB_NAME=tally-encode" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 \
+    | while read -r pid; do grep -q launch_pickled "/proc/$pid/cmdline" && echo "$pid"; done \
+    | xargs -r kill -9
+  echo "killed the processes of 'encode'"
+  wait $build
+  build=
+  grep -h "ended without a word" "$where/arrays.txt"
+}
+
+audit() { # local and Slurm, each with a cache of its own
+  cat >"$where/items.jsonl" <<END
+{"question": "Returns the shortest path between source and target, ignoring nodes and edges in the"}
+{"question": "Compute the betweenness centrality for nodes in a subset of the graph"}
+{"question": "Who was the first person to walk on the far side of the moon, and in which year was it?"}
+END
+  local command=("${tally[@]}" audit "$where/local" -b "own=$where/items.jsonl?question=question")
+  TALLY_CACHE=$where/cache-local here "${command[@]}" -o "$where/audit-local" >"$where/audit.txt"
+  TALLY_CACHE=$where/cache-slurm on_slurm "${command[@]}" -o "$where/audit-slurm" | tee -a "$where/audit.txt"
+  for name in matches.parquet audit.json; do
+    cmp "$where/audit-local/$name" "$where/audit-slurm/$name"
+  done
+  echo "the audit's report is the local one's: matches.parquet, audit.json"
+}
+
+train() { # RUN SETTING...: a job of `tally train --slurm`; returns when it has left the queue
+  local run=$where/$1
+  shift
+  here "${tally[@]}" train "$where/train.yaml" -o "$run" --slurm checkpoint.every_steps=20 \
+    launch.device=cpu launch.slurm.cpus_per_rank=1 "$@"
+}
+
+left() { while here squeue --noheader --format=%j | grep -q tiny; do sleep 1; done; }
+
+steps() { wc -l 2>/dev/null <"$where/$1/metrics.jsonl" || echo 0; }
+
+after_steps() { until [ "$(steps "$1")" -ge "$2" ]; do sleep 0.1; done; }
+
+training() {
+  local same=("$root/.venv/bin/python" -m tests.multinode.same)
+  "$root/.venv/bin/python" -m tests.multinode.prepare "$where"
+  train whole launch.ranks=1 launch.slurm.nodes=2
+  left
+  train moved launch.ranks=1 launch.slurm.nodes=2
+  after_steps moved 45
+  wait_for_job tiny
+  here scontrol requeue "$job"
+  echo "training on two nodes: requeued job $job after $(steps moved) steps"
+  sleep 5
+  after_steps moved 110
+  ip netns pids tally-h2 | while read -r pid; do
+    tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q 'train worker' && kill -9 "$pid"
+  done || true
+  echo "killed the rank of h2 after $(steps moved) steps"
+  left
+  cp -r "$where/moved" "$where/moved-alone"
+  train moved launch.ranks=2 launch.slurm.nodes=1
+  left
+  train moved-alone launch.ranks=1 launch.slurm.nodes=1
+  left
+  "${same[@]}" --bits "$where/whole" "$where/moved"
+  "${same[@]}" "$where/whole" "$where/moved-alone"
 }
 
 install
 configure
 trap stop EXIT
 start
-sinfo
+here sinfo
 SECONDS=0
-"${tally[@]}" build "$config" -o "$where/local" --workers 1
+here "${tally[@]}" build "$config" -o "$where/local" --workers 1 >"$where/local.txt"
 echo "local, one worker: $SECONDS s"
-SECONDS=0
-"${tally[@]}" build "$config" -o "$where/slurm" --executor slurm executor.slurm.poll_s=1
-echo "Slurm, $(nproc) processors: $SECONDS s"
-compare slurm
-killed_build
-compare killed
+for part in ${*:-build killed arrays audit training}; do
+  SECONDS=0
+  case $part in
+    build) on_slurm "${tally[@]}" build "$config" -o "$where/slurm" >"$where/slurm.txt"
+      compare slurm ;;
+    killed) killed_build; compare killed ;;
+    arrays) harassed_build; compare arrays ;;
+    audit) audit ;;
+    training) training ;;
+    *) echo "no such part: $part" >&2 && exit 1 ;;
+  esac
+  echo "$part: $SECONDS s"
+done
