@@ -89,7 +89,8 @@ def inspect(
     from shards.reader import Dataset
     from shards.text_search import TextSearch
 
-    opened = Dataset.open(dataset)
+    reads_text = index or sample or any(given is not None for given in (tokens, doc, find))
+    opened = Dataset.open(dataset, check=bool(reads_text))  # what is shown is what was built
     chosen = look.streams(opened, source)
     if index:
         _make_text_index(opened)
@@ -216,7 +217,8 @@ def trace(
     if sum(given is not None for given in (step, doc, text)) != 1:
         raise DatasetError("give one of --step K, --doc ID, --text TEXT")
     plan, addresses = load_plan(run / "plan.json")
-    datasets = {name: Dataset.open(address) for name, address in addresses.items()}
+    check = text is not None  # a step's tokens are compared with the ledger instead
+    datasets = {name: Dataset.open(address, check=check) for name, address in addresses.items()}
     if step is not None:
         tracing.check_step(run, plan, datasets, step)
         passages = tracing.trace_step(plan, datasets, step, None if as_json else look.LINE_TOKENS)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from shards.cli import app
 from shards.documents import Document, DocumentReader
 from shards.errors import DatasetError
 from shards.grams import SURE_TOKENS, WINDOW, gram_hashes, sampled
@@ -218,6 +220,18 @@ def test_the_command_answers_without_loading_much(run: Path, indexed: Dataset) -
     shown = tally("inspect", str(indexed.path), "--find", text)
     assert ">>>" + text[:40].replace("\n", "\\n") in shown
     assert tally("inspect", str(indexed.path), "--doc", row["doc_id"]).count(row["doc_id"]) == 1
+
+
+def test_damaged_text_is_not_shown_as_the_dataset_s(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "d", {"s": ["a text that is shown whole"] * 3})
+    shard = dataset.path / dataset.manifest.sources["s"].splits["train"].shards[0].path
+    content = bytearray(shard.read_bytes())
+    content[8] ^= 1
+    shard.write_bytes(content)
+    for asked in (["--sample", "1"], ["--tokens", "s:0-5"], ["--find", "text"]):
+        result = CliRunner().invoke(app, ["inspect", str(dataset.path), *asked])
+        assert isinstance(result.exception, DatasetError)
+        assert "checksum differs from the manifest's" in str(result.exception)
 
 
 def test_samples_are_seeded_and_ranges_checked(dataset: Dataset) -> None:

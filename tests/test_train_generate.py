@@ -1,14 +1,19 @@
 """`tally generate`: same seed same text, alone or in a batch, within the model's context."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_run import make_run
+from train.errors import TrainError
 from train.generate import SamplingSettings, continue_texts, generate_run
 from train.process import prepare_process
 from train.subject import Subject, load_subject
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +58,20 @@ def test_without_prompts_held_out_beginnings_are_continued(run_dir: Path) -> Non
     assert [sample["source"] for sample in result["samples"]] == ["docs", "math"]
     assert all(sample["prompt"] for sample in result["samples"])
     assert json.loads((run_dir / "eval" / "generations.json").read_bytes()) == result
+
+
+def test_while_an_evaluation_writes_there_nothing_is_generated(run_dir: Path) -> None:
+    path = run_dir / "eval" / ".lock"
+    path.parent.mkdir(exist_ok=True)
+    code = (
+        "import sys, pathlib, shards.lock\n"
+        "with shards.lock.held(pathlib.Path(sys.argv[1]), 'x', 'y'): print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, cwd=ROOT) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(TrainError, match="another `tally generate` is writing it"):
+            generate_run(run_dir, ["x"], SamplingSettings(max_new_tokens=1))
+        other.communicate(b"\n")
+    assert generate_run(run_dir, ["x"], SamplingSettings(max_new_tokens=1))["samples"]

@@ -3,6 +3,7 @@
 from train.card_baselines import baseline_blocks, style_of
 from train.card_clean import clean_blocks
 from train.card_content import (
+    Block,
     Code,
     Line,
     Paragraph,
@@ -21,6 +22,7 @@ from train.card_recipe import parameters
 from train.facts import Evidence, Fact, pointer
 
 _HELD_OUT = "run/eval/heldout.json"
+_GROUPS = "run/eval/groups.json"
 
 
 def held_out_section(evidence: Evidence) -> Section | None:
@@ -103,8 +105,38 @@ def benchmark_section(evidence: Evidence) -> Section | None:
         "Benchmarks",
         table(headers, rows),
         bullets(note),
+        _group_blocks(evidence),
         baseline_blocks(evidence),
         clean_blocks(evidence),
+    )
+
+
+def _group_blocks(evidence: Evidence) -> tuple[Block, ...]:
+    """Means over lm-eval's groups of tasks."""
+    groups = evidence.raw(_GROUPS, "/groups") or {}
+    rows = [
+        _group_row(evidence, name, metric)
+        for name, group in groups.items()
+        for metric in group["metrics"]
+    ]
+    headers = ("group", "metric", "mean ± standard error", "items")
+    note = line("Means of groups are those of lm-eval, mostly weighted by the tasks' sizes.")
+    return (*table(headers, rows), *bullets(note)) if rows else ()
+
+
+def _group_row(evidence: Evidence, name: str, metric: str) -> tuple[Line, ...]:
+    at, style = pointer("groups", name, "metrics", metric), style_of(metric)
+    value, error = (evidence.fact(_GROUPS, f"{at}/{key}", style) for key in ("value", "stderr"))
+    items, whole = (
+        evidence.fact(_GROUPS, pointer("groups", name, key), "count")
+        for key in ("items", "in_split")
+    )
+    partial = items is not None and whole is not None and items.value < whole.value
+    return (
+        cell(name),
+        cell(metric),
+        cell(value, " ± ", error) or cell(value),
+        cell(items, " of ", whole) if partial else cell(items),
     )
 
 

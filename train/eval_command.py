@@ -63,7 +63,10 @@ def run_eval(request: EvalRequest) -> None:
     items = _find_items(request, cache_directory())
     candidate, top = _candidate(request)
     with held(
-        top / ".lock", f"{top}: another `tally eval` is writing it", "wait for it", TrainError
+        top / ".lock",
+        f"{top}: `tally generate` or another `tally eval` is writing it",
+        "wait for it",
+        TrainError,
     ):
         remove_leftovers(top, below=True)
         _run(request, items, candidate, top)
@@ -71,7 +74,8 @@ def run_eval(request: EvalRequest) -> None:
 
 def _run(request: EvalRequest, items: list[TaskData], candidate: Candidate, top: Path) -> None:
     from train.evaluate import Evaluation, variant
-    from train.results_tables import print_scores
+    from train.groups import write_groups
+    from train.results_tables import print_groups, print_scores
 
     cache, folder = cache_directory(), top / variant(request.settings)
     audit = _audit(request)
@@ -82,6 +86,7 @@ def _run(request: EvalRequest, items: list[TaskData], candidate: Candidate, top:
         _score_heldout(request)
     if results:
         print_scores(results)
+        print_groups(write_groups(tasks_of(request.tasks, request.suite), results, folder))
         own = Scored(candidate.name, candidate.described(), folder, results)
         _compare(request, own, top, rivals, items)
     if audit is not None and request.audit is not None and results:

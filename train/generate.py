@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from configs.base import Section
 from configs.terminal import progress
 from shards.atomic import write_json_atomic
+from shards.lock import held
 from train.decoding import Chooser, Sampling, continue_rows
 from train.errors import TrainError
 from train.run_data import run_datasets, run_plan
@@ -46,7 +47,19 @@ def generate_run(
         prompts: texts to continue; beginnings of held-out documents where there are none.
         settings: how to draw.
         step: which checkpoint; the newest by default.
+
+    Raises:
+        TrainError: another process writes RUN/eval.
     """
+    folder = run_dir / "eval"
+    what = f"{folder}: `tally eval` or another `tally generate` is writing it"
+    with held(folder / ".lock", what, "wait for it", TrainError):
+        return _generate(run_dir, prompts, settings, step)
+
+
+def _generate(
+    run_dir: Path, prompts: list[str], settings: SamplingSettings, step: int | None
+) -> dict[str, Any]:
     subject = load_subject(run_dir, step)
     entries = [{"source": "user", "prompt": text} for text in prompts] or held_out_prompts(run_dir)
     samples: list[dict[str, str]] = []

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.model import ModelConfig
 from train.errors import TrainError
+from train.hf_shape import shape_keys
 
 CODE = Path(__file__).parent / "hub" / "modeling_tally.py"
 
@@ -24,29 +25,15 @@ def custom_config(config: ModelConfig, eos_id: int, precision: str) -> dict[str,
     return {
         "architectures": ["TallyForCausalLM"],
         "model_type": "tally",
+        **shape_keys(config, eos_id, precision),
         "auto_map": {
             "AutoConfig": f"{CODE.stem}.TallyConfig",
             "AutoModelForCausalLM": f"{CODE.stem}.TallyForCausalLM",
         },
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "intermediate_size": config.ffn_dim,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "max_position_embeddings": config.max_seq_len,
         "tie_embeddings": config.tie_embeddings,
-        "initializer_range": config.init_std,
-        "rms_norm_eps": config.norm_eps,
         **_switches(config),
-        "bos_token_id": None,
-        "eos_token_id": eos_id,
-        "pad_token_id": eos_id,
         # transformers before 4.57 finds the tokenizer of an unknown model type by this alone.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "torch_dtype": precision,
-        "use_cache": True,
     }
 
 

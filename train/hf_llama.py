@@ -7,6 +7,7 @@ from torch import Tensor
 
 from configs.model import ModelConfig
 from train.errors import TrainError
+from train.hf_shape import shape_keys
 
 _PARTS = {
     "attention_norm": "input_layernorm",
@@ -52,28 +53,14 @@ def llama_config(config: ModelConfig, eos_id: int, precision: str) -> dict[str, 
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "intermediate_size": config.ffn_dim,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
+        **shape_keys(config, eos_id, precision),
         "hidden_act": "silu",
-        "max_position_embeddings": config.max_seq_len,
-        "initializer_range": config.init_std,
-        "rms_norm_eps": config.norm_eps,
         # Both spellings: transformers 5 reads rope_parameters, older versions rope_theta.
         "rope_theta": config.rope_theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": config.tie_embeddings,
-        "bos_token_id": None,
-        "eos_token_id": eos_id,
-        "pad_token_id": eos_id,
-        "torch_dtype": precision,
-        "use_cache": True,
     }
 
 

@@ -31,6 +31,28 @@ def print_scores(results: list[dict[str, Any]]) -> None:
         _print_cut(result["task"], result["items"])
 
 
+def print_groups(groups: dict[str, Any]) -> None:
+    """One row a group and metric: the mean over its tasks."""
+    table = Table("group", "metric", title="Means of groups", title_justify="left")
+    for name in ("score", "± stderr", "tasks", "items"):
+        table.add_column(name, justify="right")
+    table.add_column("weights")
+    for name, group in groups.items():
+        for metric, found in group["metrics"].items():
+            stderr = found["stderr"]
+            table.add_row(
+                name,
+                metric,
+                f"{found['value']:.4f}",
+                "" if stderr is None else f"{stderr:.4f}",
+                str(len(group["tasks"])),
+                f"{group['items']:,}",
+                "items" if found["weighted_by_size"] else "equal",
+            )
+    if table.row_count:
+        console.print(table)
+
+
 def _print_cut(task: str, items: dict[str, int]) -> None:
     if items["left_truncated"]:
         console.print(
