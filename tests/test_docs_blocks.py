@@ -61,8 +61,9 @@ def commands(shell: str) -> Iterator[list[str]]:
     command: list[str] = []
     for word in [*reader, "\n"]:
         if set(word) <= set(";|&\n"):
-            if command and command[0].rpartition("/")[2] == "tally":
-                yield command[1:]
+            names = [each.rpartition("/")[2] for each in command]
+            if "tally" in names and (names[0] == "tally" or "-m" in names):
+                yield command[names.index("tally") + 1 :]
             command = []
             continue
         if " tally " in f" {word}":
