@@ -53,6 +53,13 @@ def test_the_wheel_works_alone(tally: Path, tmp_path: Path) -> None:
     assert "runs/demo" in run(tally, tmp_path, "demo", "--help")
     shipped = Path(where.strip()).parent / "configs/edu/train.yaml"
     assert "134,515,008" in run(tally, tmp_path, "plan", str(shipped))
+    wrong = [str(tally), "plan", "absent.yaml"]
+    said = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True).stderr
+    page = Path(said.rpartition("more: ")[2].partition("#")[0])
+    assert "site-packages" in page.parts
+    assert page.is_file()
+    asked = ["init", "build", "--source", "c4_en", "--tokenizer", "4096", "-o", "new.yaml"]
+    assert "wrote new.yaml" in run(tally, tmp_path, *asked)
     (tmp_path / "a.txt").write_text("a text that is long enough to be kept " * 200)
     (tmp_path / "b.txt").write_text("another one, with other words in it altogether " * 200)
     (tmp_path / "build.yaml").write_text(

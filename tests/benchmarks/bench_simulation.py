@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from blake3 import blake3
 
 from shards.manifest import Manifest, ShardFacts, SourceFacts, SplitFacts, TokenizerFacts, seal
 from shards.plan import Plan, PlanPhase, PlanSource
@@ -28,6 +29,7 @@ from train.data import rank_slots
 RANKS, SEQ_LEN, LONG = 4096, 4096, 32_768
 TOKENS = {"web": 8e12, "code": 1.2e12, "papers": 5e11, "books": 2e11, "math": 1e11, "wiki": 6e9}
 PRETRAIN, ANNEAL, LONG_STEPS = 500_000, 60_000, 18_000
+RESUMED = 431_007
 _BEYOND = 2_000
 """Steps into the second epoch."""
 OTHER_RANKS = (1, 8, 512, 1024, 2048)
@@ -63,7 +65,7 @@ def measure_start() -> None:
         plan = big_plan()
         save_plan(plan, dict.fromkeys(TOKENS, "data"), Path(name) / "plan.json")
         show("plan.json", (Path(name) / "plan.json").stat().st_size / 1e3, "kB")
-        in_process(f"start_plan({str(name)!r})")
+        in_process(f"start_plan({str(name)!r}, {digest(plan)!r})")
         for shards in (10_000, 100_000):
             folder = Path(name) / str(shards)
             folder.mkdir()
@@ -81,16 +83,23 @@ def in_process(call: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def start_plan(folder: str) -> None:
+def digest(plan: Plan) -> str:
+    """Of the windows of one step in the middle."""
+    batch = plan.step(RESUMED)
+    return blake3(batch.source.tobytes() + batch.window.tobytes()).hexdigest()
+
+
+def start_plan(folder: str, wanted: str) -> None:
     before, began = memory_mb("VmRSS"), time.process_time()
     plan, _ = load_plan(Path(folder) / "plan.json")
-    plan.step(431_007)
+    plan.step(RESUMED)
     show(
-        "a rank loads the plan and resumes at step 431,007",
+        "a rank loads the plan and resumes in the middle",
         1e3 * (time.process_time() - began),
         "ms",
     )
-    for step in range(431_008, 431_208):
+    assert digest(plan) == wanted
+    for step in range(RESUMED + 1, RESUMED + 201):
         plan.step(step)
     show("memory after 200 more steps", memory_mb("VmRSS") - before, "MB")
 
