@@ -6,10 +6,11 @@ The verbs themselves are defined in `<folder>/cli.py`; heavy imports happen insi
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+import contamination.cli
 from configs.choices import SchemaKind
 from configs.shipped import located_page, schema_file
 from configs.terminal import main
@@ -101,6 +102,16 @@ def doctor(
     else:
         examination.print_findings(findings)
     raise typer.Exit(any(finding.level == "problem" for finding in findings))
+
+
+def _scan_by(*arguments: Any) -> None:
+    """Scan for an audit by the executors of builds, of which `contamination` knows nothing."""
+    from pipeline.audit_scan import scan_by
+
+    scan_by(*arguments)
+
+
+contamination.cli.elsewhere = _scan_by
 
 
 def _place(command: typer.models.CommandInfo) -> int:

@@ -3,12 +3,14 @@
 `executor: {kind: slurm}` in a build's configuration, or `tally build --executor slurm`.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from configs.base import Section
 from configs.choices import ExecutorKind
+from configs.loading import load_settings
 
 
 class RayConfig(Section):
@@ -50,3 +52,21 @@ class ExecutorConfig(Section):
     kind: ExecutorKind = "local"
     ray: RayConfig = RayConfig()
     slurm: SlurmConfig = SlurmConfig()
+
+
+class _Settings(Section):
+    executor: ExecutorConfig = ExecutorConfig()
+
+
+def load_executor(kind: ExecutorKind, overrides: Sequence[str]) -> ExecutorConfig:
+    """The executor of a command that has no configuration file.
+
+    Args:
+        kind: which.
+        overrides: `executor.slurm.partition=cpu` and the like.
+
+    Raises:
+        ConfigError: a setting that is none of an executor.
+    """
+    given = [*overrides, f"executor.kind={kind}"]
+    return load_settings(_Settings, given, "command line").executor

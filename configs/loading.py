@@ -75,14 +75,31 @@ def load(path: Path, schema: type[T], overrides: Sequence[str] = ()) -> T:
     Raises:
         ConfigError: the file is missing or any part of it is wrong; lists every mistake.
     """
-    values = _extended(path, ())
+    return _validated(_extended(path, ()), schema, overrides, str(path))
+
+
+def load_settings(schema: type[T], overrides: Sequence[str], where: str) -> T:
+    """A configuration that is given by `a.b=value` alone.
+
+    Args:
+        schema: its type.
+        overrides: the settings; the rest is as by default.
+        where: they were given, for messages.
+
+    Raises:
+        ConfigError: any of them is wrong; lists every mistake.
+    """
+    return _validated({}, schema, overrides, where)
+
+
+def _validated(values: dict[str, Any], schema: type[T], overrides: Sequence[str], where: str) -> T:
     for override in overrides:
         _apply(values, override)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
         lines = [_explain(schema, item) for item in _root_causes(error)]
-        raise ConfigError(f"{path}: {len(lines)} mistake(s)\n" + "\n".join(lines)) from None
+        raise ConfigError(f"{where}: {len(lines)} mistake(s)\n" + "\n".join(lines)) from None
 
 
 def _root_causes(error: ValidationError) -> list[Any]:

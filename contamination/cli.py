@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.choices import Sensitivity
+from configs.choices import ExecutorKind, Sensitivity
 from contamination.errors import AuditError
 
 if TYPE_CHECKING:
     from contamination.corpus import Corpus
+    from contamination.elsewhere import Elsewhere
     from contamination.exposure import RunHistory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+elsewhere: "Elsewhere | None" = None
+"""Scans by an executor; set by `tally`, since executors are the build's."""
 
 
 @app.callback()
@@ -30,6 +33,13 @@ def audit(
             help="A dataset (directory or s3://...), a .jsonl[.gz|.zst] or .parquet file, a folder."
         ),
     ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[executor.a=VALUE]...", help="As for a build: executor.slurm.partition=cpu."
+        ),
+    ] = None,
+    *,
     benchmarks: Annotated[
         list[str],
         typer.Option(
@@ -82,23 +92,31 @@ def audit(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    executor: Annotated[
+        ExecutorKind, typer.Option(help="Where the scan runs; the rest is done here.")
+    ] = "local",
 ) -> None:
     """Find benchmark items in training data, and write audit.html, .json, .md, matches.parquet."""
     from configs.audit import SENSITIVITIES
+    from configs.executor import load_executor
     from configs.terminal import console
     from contamination.audit import run_audit, scan_only
     from contamination.benchmarks import load_benchmarks
     from contamination.classic import parse_names
     from contamination.corpus import WHOLE, Part, open_corpus
+    from contamination.elsewhere import ScanJob
     from contamination.samples import load_samples
     from contamination.write import write_reports
     from shards.atomic import remove_leftovers
     from shards.cache import cache_directory
     from shards.lock import held
-    from shards.remote import is_remote
+    from shards.remote import absolute, is_remote
 
     if step is not None and run is None:
         raise AuditError("--step counts the steps of a run; name it with --run RUN")
+    chosen = load_executor(executor, overrides or [])
+    if part and chosen.kind != "local":
+        raise AuditError("--part is a share of a scan by hand; --executor shares it out by itself")
     definitions = parse_names(also)
     corpus = open_corpus(data, text_column, Part.parse(part) if part else WHOLE)
     with console.status("reading benchmarks (olmo: sets are fetched at first use, 86 MB)"):
@@ -116,6 +134,12 @@ def audit(
         console.print("would write no report" if part else f"would write {reports}")
         return
     start, cache = time.perf_counter(), cache_directory() / "audit"
+    if chosen.kind != "local":
+        job = ScanJob(absolute(data), text_column, sets, definitions, cache)
+        if elsewhere is None:
+            raise AuditError("--executor is known to `tally audit` alone; use that")
+        if definitions or job.unscanned(corpus):
+            elsewhere(job, corpus, chosen)
     if part:
         scanned = scan_only(corpus, sets, cache / "scans", cache, workers, definitions)
         console.print(f"part {part}: {scanned.sentence()}")

@@ -6,16 +6,20 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from datatrove.executor import RayPipelineExecutor
+from datatrove.executor import ray as datatrove_ray
 from datatrove.pipeline.base import PipelineStep
 
 from configs.executor import RayConfig
 from pipeline.cores import POOLS
 from pipeline.errors import BuildError
 from pipeline.executor import Reporting, quiet_datatrove, refuse_incomplete
+
+_PLACINGS = 5
 
 
 @contextlib.contextmanager
@@ -79,6 +83,61 @@ class RayRunner:
             )
             executor.run()
         refuse_incomplete(logs, executor.get_incomplete_ranks(), "Ray's own logs may say more")
+
+
+class _Placing(datatrove_ray.RayTaskManager):
+    """Places a task again where its node dies before the task runs.
+
+    datatrove 0.10.1 loses such a task, holds its place, and waits for it forever.
+    """
+
+    def submit_task(
+        self, executor_ref: Any, ranks_to_submit: list[int], remote_options: dict[str, Any]
+    ) -> "Future[list[Any]]":
+        """A task's actor on a node; the future has it when it runs there."""
+        placed: Future[list[Any]] = Future()
+
+        def place() -> None:
+            for attempt in range(1, _PLACINGS + 1):
+                try:
+                    group = _placed(executor_ref, ranks_to_submit, remote_options)
+                except Exception as error:
+                    if attempt == _PLACINGS:
+                        placed.set_exception(error)
+                    continue
+                [task] = group.tasks
+                self.task_to_group[task] = group
+                self.timeout_manager.add_task(task)
+                placed.set_result([task])
+                return
+
+        self.pg_futures.append(self.executor.submit(place))
+        return placed
+
+
+# The executor makes its manager by this name.
+datatrove_ray.RayTaskManager = _Placing
+
+
+def _placed(executor_ref: Any, ranks: list[int], options: dict[str, Any]) -> Any:
+    """Start an actor and its task in a place of their own, which is given back where that fails."""
+    import ray
+
+    place = ray.util.placement_group([datatrove_ray.convert_remote_options_to_bundle(options)])
+    try:
+        ray.get(place.ready())
+        actor = ray.remote(datatrove_ray.RankWorker)
+        worker = actor.options(
+            placement_group=place, placement_group_bundle_index=0, **options
+        ).remote()
+        address = ray.get(worker.get_node_ip.remote())
+        task = worker.run_for_rank.remote(executor_ref, ranks, [address], 0)
+    except Exception:
+        ray.util.remove_placement_group(place)
+        raise
+    return datatrove_ray.TaskGroup(
+        tasks=[task], workers=[worker], placement_group=place, ranks=ranks
+    )
 
 
 class _RayTasks(Reporting, RayPipelineExecutor):

@@ -125,7 +125,7 @@ start_build() { # NAME SETTING...: in the background
 
 wait_for_job() { # PATTERN [STATE]; leaves the job's id in $job
   for _ in $(seq 1200); do
-    job=$(here squeue --noheader --array --format='%i %j %T' | grep " $1" | grep "${2:-}" | head -n 1)
+    job=$(here squeue --noheader --array --format='%i %j %T' | grep " $1" | grep "${2:-}" | head -n 1 || true)
     job=${job%% *}
     [ -n "$job" ] && return
     sleep 0.2
@@ -134,12 +134,16 @@ wait_for_job() { # PATTERN [STATE]; leaves the job's id in $job
   exit 1
 }
 
-harassed_build() { # arrays of at most two jobs, each depending on the one before
-  start_build arrays executor.slurm.max_array_size=2
+harassed_build() { # arrays of one job, each depending on the one before
+  start_build arrays executor.slurm.max_array_size=1
   wait_for_job tally-extract RUNNING
   here scontrol requeue "$job"
   echo "requeued job $job of 'extract'; in the queue with it:"
-  here squeue --noheader --format='  %i %j %T %E'
+  here squeue --noheader --array --format='  %i %j %T %E'
+  for _ in $(seq 20); do # a requeued job waits two minutes by default
+    here scontrol update "jobid=$job" starttime=now 2>/dev/null && break
+    sleep 1
+  done
   wait_for_job tally-encode RUNNING
   sleep 1
   # The Python of that job, which knows its number by its environment.
