@@ -8,6 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from train import doctor_packages
+
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_averysecretvalue"
 NVIDIA_SMI = "#!/bin/sh\necho 'Driver Version: 550.54   CUDA Version: 12.4'\n"
@@ -69,11 +73,13 @@ def test_a_broken_machine_is_told_without_a_traceback(tmp_path: Path) -> None:
     assert "anothersecretvalue" not in said
 
 
-def test_a_torch_without_cuda_beside_a_driver_is_a_problem(tmp_path: Path) -> None:
+def test_a_torch_without_cuda_beside_a_driver_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
     (tmp_path / "nvidia-smi").chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    done = doctor(tmp_path, "--json", PATH=path, HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
-    gpu = by_topic(done.stdout)["gpu"]
-    assert (done.returncode, gpu["level"]) == (1, "problem")
-    assert gpu["said"] == "driver 550.54 is there (up to CUDA 12.4), but torch sees no GPU"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _, gpu = doctor_packages.torch()
+    assert gpu.level == "problem"
+    assert gpu.said == "driver 550.54 is there (up to CUDA 12.4), but torch sees no GPU"

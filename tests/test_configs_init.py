@@ -11,15 +11,18 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
 from configs.build import BuildConfig
 from configs.commented import commented
+from configs.errors import ConfigError
 from configs.loading import load, parse_yaml
 from configs.train import TrainConfig
+from tally import app
 from tests.helpers import make_dataset
+from train.errors import TrainError
 
 ROOT = Path(__file__).parent.parent
-TALLY = [sys.executable, "-m", "tally"]
 SHIPPED: dict[str, type[BaseModel]] = {
     "demo/train.yaml": TrainConfig,
     "demo/build.yaml": BuildConfig,
@@ -29,11 +32,22 @@ SHIPPED: dict[str, type[BaseModel]] = {
 }
 
 
-def tally(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*TALLY, *arguments], cwd=folder, env=env, capture_output=True, text=True, stdin=-3
-    )
+def tally(*arguments: str) -> str:
+    """What a command prints where there is no terminal.
+
+    Raises:
+        ValueError: ours; the message.
+    """
+    done = CliRunner().invoke(app, list(arguments))
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -48,25 +62,23 @@ def test_values_stay_and_defaults_are_told_truly(name: str) -> None:
     assert len(parse_yaml(switched_on)) == len(model.model_fields)
 
 
-def test_a_build_of_files_and_a_preset(tmp_path: Path) -> None:
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "a.jsonl").write_text('{"id": 1, "body": "words"}\n')
+def test_a_build_of_files_and_a_preset(folder: Path) -> None:
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.jsonl").write_text('{"id": 1, "body": "words"}\n')
     asked = ["init", "build", "--source", "mine=texts", "--source", "c4_en", "--tokenizer", "4096"]
-    done = tally(tmp_path, *asked, "--profile", "web", "-o", "my.yaml")
-    assert done.returncode == 0, done.stderr
-    assert "tally build my.yaml -o datasets/my" in done.stdout
-    config = load(tmp_path / "my.yaml", BuildConfig)
+    said = tally(*asked, "--profile", "web", "-o", "my.yaml")
+    assert "tally build my.yaml -o datasets/my" in said
+    config = load(folder / "my.yaml", BuildConfig)
     mine = config.sources["mine"]
     assert (mine.kind, mine.profile, config.tokenizer.vocab_size) == ("jsonl", "web", 4096)
     assert mine.kind == "jsonl"
     assert (mine.paths, mine.text) == (("texts/*.jsonl",), "body")
-    first = (tmp_path / "my.yaml").read_text().splitlines()[0]
+    first = (folder / "my.yaml").read_text().splitlines()[0]
     schema = first.removeprefix("# yaml-language-server: $schema=")
-    values = parse_yaml((tmp_path / "my.yaml").read_text())
+    values = parse_yaml((folder / "my.yaml").read_text())
     jsonschema.validate(values, json.loads(Path(schema).read_bytes()))
-    again = tally(tmp_path, *asked, "-o", "my.yaml")
-    assert again.returncode == 2
-    assert "my.yaml: is there already" in again.stderr
+    with pytest.raises(ConfigError, match=r"my\.yaml: is there already"):
+        tally(*asked, "-o", "my.yaml")
 
 
 @pytest.mark.parametrize(
@@ -80,35 +92,31 @@ def test_a_build_of_files_and_a_preset(tmp_path: Path) -> None:
         (["--source", "odd.jsonl"], "which column is the text? Name it with --text: id, words"),
     ],
 )
-def test_mistakes_are_told_and_leave_no_file(
-    tmp_path: Path, arguments: list[str], said: str
-) -> None:
-    (tmp_path / "odd.jsonl").write_text('{"id": 1, "words": "some"}\n')
-    done = tally(tmp_path, "init", "build", *arguments, "-o", "my.yaml")
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["odd.jsonl"]
+def test_mistakes_are_told_and_leave_no_file(folder: Path, arguments: list[str], said: str) -> None:
+    (folder / "odd.jsonl").write_text('{"id": 1, "words": "some"}\n')
+    with pytest.raises(ValueError, match=re.escape(said)):
+        tally("init", "build", *arguments, "-o", "my.yaml")
+    assert [path.name for path in folder.iterdir()] == ["odd.jsonl"]
 
 
-def test_a_run_of_a_dataset(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "data", {"a": ["words of a text"] * 300, "b": ["more"] * 200})
+def test_a_run_of_a_dataset(folder: Path) -> None:
+    make_dataset(folder / "data", {"a": ["words of a text"] * 300, "b": ["more"] * 200})
     asked = ["init", "train", "--dataset", "data", "--size", "3m", "--seq-len", "16"]
-    done = tally(tmp_path, *asked, "-o", "run.yaml")
-    assert done.returncode == 0, done.stderr
-    config = load(tmp_path / "run.yaml", TrainConfig)
+    tally(*asked, "-o", "run.yaml")
+    config = load(folder / "run.yaml", TrainConfig)
     assert list(config.data.sources) == ["a", "b"]
     assert str((config.data.phases[0].read or {})["b"]) == "1 epochs"
     assert config.model.max_seq_len == 16
-    wrong = tally(tmp_path, *asked[:-2], "--tokens", "300", "-o", "other.yaml")
-    assert "--tokens 300: write a number and a unit" in wrong.stderr
-    wrong = tally(tmp_path, "init", "train", "--dataset", "data", "--size", "9b")
-    assert "--size 9b: there are 3m, 15m, 135m" in wrong.stderr
+    with pytest.raises(TrainError, match="--tokens 300: write a number and a unit"):
+        tally(*asked[:-2], "--tokens", "300", "-o", "other.yaml")
+    with pytest.raises(ConfigError, match="--size 9b: there are 3m, 15m, 135m"):
+        tally("init", "train", "--dataset", "data", "--size", "9b")
 
 
 def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [*TALLY, "init", "build", "-o", "my.yaml"]
+    command = [sys.executable, "-m", "tally", "init", "build", "-o", "my.yaml"]
     started = subprocess.Popen(
         command, cwd=tmp_path, env=env, stdin=theirs, stdout=subprocess.PIPE, text=True
     )
