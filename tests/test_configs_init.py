@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]
@@ -14,9 +15,10 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from configs.build import BuildConfig
-from configs.commented import commented
+from configs.commented import commented, sections
 from configs.errors import ConfigError
 from configs.loading import load, parse_yaml
+from configs.mixture import Amount
 from configs.train import TrainConfig
 from tally import app
 from tests.helpers import make_dataset
@@ -60,6 +62,21 @@ def test_values_stay_and_defaults_are_told_truly(name: str) -> None:
     switched_on = re.sub(r"^(\s*)#(?=\S|  )", r"\1", text, flags=re.M)
     assert model.model_validate(parse_yaml(switched_on)) == model.model_validate(values)
     assert len(parse_yaml(switched_on)) == len(model.model_fields)
+
+
+def types(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for inner in sections(field.annotation):
+            yield from types(inner)
+
+
+@pytest.mark.parametrize("model", [BuildConfig, TrainConfig])
+def test_every_key_says_what_it_means(model: type[BaseModel]) -> None:
+    for section in types(model):
+        for name, field in section.model_fields.items():
+            said = field.description or sections(field.annotation)
+            assert said or section is Amount, f"{section.__name__}.{name}"
 
 
 def test_a_build_of_files_and_a_preset(folder: Path) -> None:
