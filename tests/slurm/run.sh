@@ -144,12 +144,13 @@ harassed_build() { # arrays of one job, each depending on the one before
     here scontrol update "jobid=$job" starttime=now 2>/dev/null && break
     sleep 1
   done
-  wait_for_job tally-encode RUNNING
+  wait_for_job tally-encode- RUNNING
   sleep 1
   # The Python of that job, which knows its number by its environment.
-  grep -lz "SLURM_JOB_NAME=tally-encode" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 \
-    | while read -r pid; do grep -q launch_pickled "/proc/$pid/cmdline" && echo "$pid"; done \
-    | xargs -r kill -9
+  for environment in $(grep -lz "^SLURM_JOB_NAME=tally-encode-" /proc/[0-9]*/environ 2>/dev/null); do
+    process=${environment%/environ}
+    if grep -q launch_pickled "$process/cmdline"; then kill -9 "${process#/proc/}"; fi
+  done
   echo "killed the processes of 'encode'"
   wait $build
   build=
