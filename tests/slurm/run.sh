@@ -134,6 +134,17 @@ wait_for_job() { # PATTERN [STATE]; leaves the job's id in $job
   exit 1
 }
 
+kill_python_of() { # NAME of a job, which its processes have in their environment
+  local killed=1
+  for environment in $(grep -lz "^SLURM_JOB_NAME=$1" /proc/[0-9]*/environ 2>/dev/null); do
+    process=${environment%/environ}
+    if grep -q launch_pickled "$process/cmdline"; then
+      kill -9 "${process#/proc/}" && killed=0
+    fi
+  done
+  return $killed
+}
+
 harassed_build() { # arrays of one job, each depending on the one before
   start_build arrays executor.slurm.max_array_size=1
   wait_for_job tally-extract RUNNING
@@ -145,12 +156,7 @@ harassed_build() { # arrays of one job, each depending on the one before
     sleep 1
   done
   wait_for_job tally-encode- RUNNING
-  sleep 1
-  # The Python of that job, which knows its number by its environment.
-  for environment in $(grep -lz "^SLURM_JOB_NAME=tally-encode-" /proc/[0-9]*/environ 2>/dev/null); do
-    process=${environment%/environ}
-    if grep -q launch_pickled "$process/cmdline"; then kill -9 "${process#/proc/}"; fi
-  done
+  until kill_python_of tally-encode-; do sleep 0.2; done
   echo "killed the processes of 'encode'"
   wait $build
   build=
