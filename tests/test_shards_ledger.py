@@ -6,11 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from configs.mixture import MixtureConfig
 from shards.accounts import as_json, read_accounts, require_proved, verify_run
 from shards.errors import DatasetError
-from shards.ledger import Ledger, LedgerEntry, digest_tokens, digest_windows, planned_entry
+from shards.ledger import (
+    Ledger,
+    LedgerEntry,
+    digest_tokens,
+    digest_windows,
+    ledger_entry,
+    planned_entry,
+)
+from shards.permutation import mix64
 from shards.plan import Plan
 from shards.plan_file import save_plan
 from shards.reader import Dataset
@@ -74,10 +83,30 @@ def test_what_was_read_is_proved(run: Run) -> None:
     require_proved(read_accounts(run.path, None), [])
 
 
+def test_digests_are_the_sums_that_the_format_says() -> None:
+    """Computed again with Python's integers, which have no lanes and no carries."""
+    source, window = np.array([0, 1, 1], np.int32), np.array([5, 0, 2**40], np.int64)
+    tokens = np.arange(15, dtype="<u2").reshape(3, 5)
+    ids = fed = 0
+    for s, w, row in zip(source.tolist(), window.tolist(), tokens, strict=True):
+        keys = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
+        high, low = (mixed((mixed((s + key) % 2**64) + w) % 2**64) for key in keys)
+        ids += (high << 64) + low
+        content = s.to_bytes(8, "little") + w.to_bytes(8, "little") + row.tobytes()
+        fed += int.from_bytes(blake3(content).digest()[:16], "little")
+    assert digest_windows(source, window) == ids % 2**128
+    assert digest_tokens(source, window, tokens) == fed % 2**128
+
+
+def mixed(value: int) -> int:
+    """`mix64` of one number."""
+    return int(mix64(np.array([value], np.uint64))[0])
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda e: e[:7] + e[8:], "step 8 where step 7 belongs"),
+        (lambda e: e[:7] + e[8:], "line 8: step 8 where step 7 belongs"),
         (lambda e: [*e[:7], e[6], *e[7:]], "step 6 where step 7 belongs"),
         (lambda e: [*e[:7], e[8], e[7], *e[9:]], "step 8 where step 7 belongs"),
         (lambda e: [*e[:7], replace(e[8], step=7), *e[8:]], "step 7: windows_digest"),
@@ -147,10 +176,30 @@ def test_trace_there_and_back(run: Run) -> None:
 def test_resume_cuts_the_ledger_back(run: Run) -> None:
     run.write(run.entries)
     ledger = Ledger(run.path)
+    assert ledger.truncate(31) == 0
     assert ledger.truncate(20) == 10
     for entry in run.entries[20:]:
         ledger.append(entry)
     assert run.problems() == []
+
+
+def test_a_run_that_was_never_trained_has_nothing_to_cut(tmp_path: Path) -> None:
+    assert Ledger(tmp_path).truncate(0) == 0
+    assert ledger_entry(tmp_path, 0) is None
+
+
+def test_one_step_is_found_by_its_number(run: Run) -> None:
+    run.write(run.entries)
+    assert ledger_entry(run.path, 29) == run.entries[29]
+    assert ledger_entry(run.path, 30) is None
+    run.write([*run.entries[:4], run.entries[5]])
+    with pytest.raises(DatasetError, match=r"ledger\.jsonl:5: step 5 where step 4 belongs"):
+        ledger_entry(run.path, 4)
+
+
+def test_masked_targets_are_known_without_reading_where_nothing_is_masked(run: Run) -> None:
+    assert planned_entry(run.plan, 3)["masked_targets"] == 0
+    assert "masked_targets" not in planned_entry(replace(run.plan, document_mask=True), 3)
 
 
 def test_an_edited_plan_is_refused(run: Run) -> None:
