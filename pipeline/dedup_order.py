@@ -70,7 +70,10 @@ class OrderDocuments(PipelineStep):
         """Write the three arrays; yields nothing."""
         corpus = Corpus(self.inputs, self.config.bands + EXTRA_KEYS)
         if len(corpus) >= NONE:
-            raise BuildError(f"{len(corpus):,} documents: deduplication numbers {NONE - 1:,}")
+            raise BuildError(
+                f"{len(corpus):,} documents, and deduplication numbers {NONE - 1:,}; build parts, "
+                "such as crawls, as datasets of their own, each with `dedup.against` those before"
+            )
         self._refuse_repeated_ids(corpus)
         with (
             new_map(self.folder / ROWS, len(corpus), np.uint32) as rows,

@@ -5,8 +5,8 @@ Run: `TALLY_TESTDATA=... python -m tests.benchmarks.bench_scaling run FOLDER [ME
 eighth word replaced. Processor time is measured, so other work on the machine does little harm.
 A size whose result is in FOLDER/scaling.jsonl is not measured again.
 
-`fit` prints a table of exponents: least squares of log(cost) over log(megabytes), for the sizes
-from 50 MB on, where fixed costs no longer count. A stage in proportion to the text has 1.00.
+`fit` prints what cost = fixed + per_gb * gigabytes ** power gives, fitted to the logarithms of the
+costs at all sizes. A stage in proportion to the text has the power 1.
 """
 
 import json
@@ -24,15 +24,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy.optimize import least_squares
 
 from tests.benchmarks.bench_build import ROOT, adopt_orphans, build, with_other_words
 from tests.benchmarks.corpus import TOKENIZER, data_folder, texts_of_size
 
 FILE_MB = 32
 SIZES = (16, 64, 256, 1024, 5120)
-FIT_FROM_MB = 50
 WORKERS = 2
 RESULTS = "scaling.jsonl"
+Sizes = npt.NDArray[np.float64]
 
 
 def files_of_text(megabytes: float) -> Iterator[list[str]]:
@@ -134,38 +135,45 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def fit(folder: Path) -> None:
-    """Print, for every stage and profile, seconds a gigabyte, memory, disk, and the exponent."""
-    print("| profile, stage | " + "s at each size | exponent | peak MB at each size |")
+    """Print the table of fits: of every stage, the whole build, the audit, and the disk."""
     rows = read(folder)
     for profile in sorted({str(row["profile"]) for row in rows}):
         chosen = sorted((r for r in rows if r["profile"] == profile), key=itemgetter("megabytes"))
         sizes = np.array([row["megabytes"] for row in chosen], float)
-        print(f"| {profile} | {', '.join(f'{size:g} MB' for size in sizes)} | | |")
+        print(f"\n{profile}: {', '.join(f'{size:g}' for size in sizes)} MB of text\n")
+        print(
+            "| | processor seconds | fixed | a GB | power | peak, MB |\n|---|---|---|---|---|---|"
+        )
         for name in chosen[0]["stages"]:
-            costs = [row["stages"][name] for row in chosen]
-            report(name, sizes, costs, "peak_mb")
-        report("audit", sizes, [row["audit"] for row in chosen], "peak_gb")
-        report("whole build", sizes, chosen, "peak_gb")
-        for name in chosen[0]["disk_mb"]:
-            disks = [round(row["disk_mb"][name], 1) for row in chosen]
-            print(f"| disk {name} | {disks} | {exponent(sizes, disks)} | |")
+            report(name, sizes, [row["stages"][name] for row in chosen])
+        report("whole build", sizes, chosen)
+        report("audit", sizes, [row["audit"] for row in chosen])
+        for name in (*chosen[0]["disk_mb"], "dataset"):
+            sums = [row["disk_mb"].get(name, row["dataset_mb"]) for row in chosen]
+            print(f"| {name}, MB on disk | {numbers(sums)} | {law(sizes, sums)} | |")
 
 
-def report(
-    name: str, sizes: npt.NDArray[np.float64], costs: list[dict[str, float]], memory: str
-) -> None:
-    seconds = [round(cost["processor_seconds"], 2) for cost in costs]
-    peaks = [round(cost[memory], 2) for cost in costs]
-    print(f"| {name} | {seconds} | {exponent(sizes, seconds)} | {peaks} |")
+def report(name: str, sizes: Sizes, costs: list[dict[str, float]]) -> None:
+    seconds = [cost["processor_seconds"] for cost in costs]
+    peaks = [cost["peak_mb"] for cost in costs] if "peak_mb" in costs[0] else []
+    print(f"| {name} | {numbers(seconds)} | {law(sizes, seconds)} | {numbers(peaks)} |")
 
 
-def exponent(sizes: npt.NDArray[np.float64], costs: list[float]) -> str:
-    """The power of the size that the cost grows with."""
-    used = sizes >= FIT_FROM_MB
-    values = np.array(costs)[used]
-    if used.sum() < 2 or (values <= 0).any():
-        return "-"
-    return f"{np.polyfit(np.log(sizes[used]), np.log(values), 1)[0]:.2f}"
+def numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+def law(sizes: Sizes, costs: list[float]) -> str:
+    """`fixed | a GB | power` of cost = fixed + a_gb * gigabytes ** power, fitted to logarithms."""
+    values = np.maximum(np.array(costs), 1e-3)  # what is measured in milliseconds
+
+    def error(guess: Sizes) -> Sizes:
+        fixed, per_gb = np.exp(guess[:2])
+        return np.asarray(np.log(fixed + per_gb * (sizes / 1000) ** guess[2]) - np.log(values))
+
+    start = [np.log(values[0] / 2), np.log(values[-1] / sizes[-1] * 1000), 1.0]
+    found = least_squares(error, start, bounds=([-9, -9, 0], [12, 12, 2])).x
+    return f"{np.exp(found[0]):.2g} | {np.exp(found[1]):.3g} | {found[2]:.2f}"
 
 
 def main() -> None:
