@@ -71,7 +71,7 @@ class OrderDocuments(PipelineStep):
         corpus = Corpus(self.inputs, self.config.bands + EXTRA_KEYS)
         if len(corpus) >= NONE:
             raise BuildError(
-                f"{len(corpus):,} documents, those of `dedup.against` among them, and deduplication "
+                f"{len(corpus):,} documents, those of `dedup.against` too, and deduplication "
                 f"numbers {NONE - 1:,}; build parts, such as crawls, as datasets of their own"
             )
         self._refuse_repeated_ids(corpus)
