@@ -124,6 +124,14 @@ def test_accounts_written_out() -> None:
     )
 
 
+def test_a_source_shorter_than_a_window_has_read_no_epochs() -> None:
+    plan = make_plan([10, 1], [(5, 3, [1, 0])])
+    short = replace(plan.sources[1], tokens=3)
+    account = replace(plan, sources=(plan.sources[0], short)).account(4)[1]
+    assert (account.windows, account.epochs, account.available_tokens) == (0, 0, 0)
+    assert account.tail_tokens == 2
+
+
 def test_plan_survives_json_and_refuses_other_versions() -> None:
     plan = make_plan([9, 5], [(3, 4, [2, 1]), (2, 6, [0, 1])])
     assert Plan.from_json(plan.to_json()) == plan

@@ -217,7 +217,9 @@ def test_accounts_of_two_lengths_written_out() -> None:
     rows = replace(plan, order="rows")  # rows of 5: tokens 0-14; rows of 9: 18-26, 27-35
     assert [rows.step(k).window.tolist() for k in range(5)] == [[0], [1], [2], [2], [3]]
     # targets 1-4, 6-9, 11-14; then 19-26, which are 2-9, and 28-35, which are 11-16, 0, 1
-    assert rows.account(5)[0].unique_tokens == len({*range(10), *range(11, 17)})
+    account = rows.account(5)[0]
+    assert account.unique_tokens == len({*range(10), *range(11, 17)})
+    assert account.tail_tokens == 0  # rows go on over the end
 
 
 def test_restart_reads_the_same_again() -> None:
