@@ -1,9 +1,9 @@
 """How processor time, memory and disk grow with the corpus, stage by stage.
 
 Run: `TALLY_TESTDATA=... python -m tests.benchmarks.bench_scaling run FOLDER [MEGABYTES...]`, then
-`... fit FOLDER`. The text is real; what is asked for beyond the corpora are copies with every
-eighth word replaced. Processor time is measured, so other work on the machine does little harm.
-A size whose result is in FOLDER/scaling.jsonl is not measured again.
+`... fit FOLDER` and `... project FOLDER PROFILE`. The text is real; what is asked for beyond the
+corpora are copies with every eighth word replaced. Processor time is measured, so other work on the
+machine does little harm. A size whose result is in FOLDER/scaling.jsonl is not measured again.
 
 `fit` prints what cost = fixed + per_gb * gigabytes ** power gives, fitted to the logarithms of the
 costs at all sizes. A stage in proportion to the text has the power 1.
@@ -33,6 +33,12 @@ FILE_MB = 32
 SIZES = (16, 64, 256, 1024, 5120)
 WORKERS = 2
 RESULTS = "scaling.jsonl"
+CORPORA = {"10 B tokens": 10e9, "100 B": 100e9, "1.3 T": 1.3e12, "15 T": 15e12}
+"""FineWeb-Edu's samples and whole, FineWeb."""
+BYTES_A_TOKEN = 4.6
+"""English web text, UTF-8, GPT-2's tokenizer: 1.41 M characters in 0.31 M tokens of FineWeb-Edu."""
+ONE_TASK = ("order", "dedup", "layout")
+"""Stages that do not divide."""
 Sizes = npt.NDArray[np.float64]
 
 
@@ -176,6 +182,26 @@ def law(sizes: Sizes, costs: list[float]) -> str:
     return f"{np.exp(found[0]):.2g} | {np.exp(found[1]):.3g} | {found[2]:.2f}"
 
 
+def project(folder: Path, profile: str) -> None:
+    """Print what larger corpora need, in proportion to the largest size measured."""
+    rows = [row for row in read(folder) if row["profile"] == profile]
+    row = max(rows, key=itemgetter("megabytes"))
+    seconds = {name: stage["processor_seconds"] for name, stage in row["stages"].items()}
+    alone = sum(seconds[name] for name in ONE_TASK) / row["megabytes"]
+    work = sum(row["disk_mb"].values()) / row["megabytes"]
+    print("| corpus | text | build, core-hours | of it in one task | audit | work | dataset |")
+    print("|---|---|---|---|---|---|---|")
+    for name, tokens in CORPORA.items():
+        size = tokens * BYTES_A_TOKEN / 1e6
+        share = size / row["megabytes"]
+        hours = share * row["processor_seconds"] / 3600
+        audit_hours = share * row["audit"]["processor_seconds"] / 3600
+        print(
+            f"| {name} | {size / 1e6:.3g} TB | {hours:.3g} | {size * alone / 3600:.2g} h | "
+            f"{audit_hours:.3g} | {size * work / 1e6:.3g} TB | {tokens * 2.03 / 1e12:.2g} TB |"
+        )
+
+
 def main() -> None:
     action, folder, *rest = sys.argv[1:]
     if action == "prepare":
@@ -184,6 +210,8 @@ def main() -> None:
         profile = rest.pop(0) if rest and not rest[0][0].isdigit() else "none"
         adopt_orphans()
         run(Path(folder), [float(size) for size in rest] or list(SIZES), profile)
+    elif action == "project":
+        project(Path(folder), rest[0])
     else:
         fit(Path(folder))
 
