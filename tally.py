@@ -5,10 +5,12 @@ The verbs themselves are defined in `<folder>/cli.py`; heavy imports happen insi
 """
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 import contamination.cli
 from configs.choices import SchemaKind
@@ -33,6 +35,7 @@ and print a model card whose every number has a receipt.
 _ORDER = [
     "demo",
     "doctor",
+    "init",
     "build",
     "verify",
     "inspect",
@@ -50,11 +53,41 @@ _ORDER = [
     "compare",
     "plot",
     "schema",
+    "worker",  # hidden: a rank, started by the launcher
 ]
 
+
+class _InOrder(typer.core.TyperGroup):
+    """Lists commands in the order in which they are used; typer puts groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of commands; a new verb needs its place in `_ORDER`."""
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+
 app = typer.Typer(
-    help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+    cls=_InOrder,
+    help=_HELP,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tallylm {metadata.version('tallylm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options of the command itself; its help is that of the app."""
 
 
 @app.command()
@@ -75,7 +108,7 @@ def demo(
 
 @app.command()
 def schema(
-    kind: Annotated[SchemaKind, typer.Argument(help="Of which files.")],
+    kind: Annotated[SchemaKind, typer.Argument(metavar="KIND", help="Of which files.")],
 ) -> None:
     """Print the JSON Schema of configurations, or of audit.json (`audit`), for editors."""
     path = located_page("contamination/audit.schema.json") if kind == "audit" else schema_file(kind)
@@ -114,17 +147,8 @@ def _scan_by(*arguments: Any) -> None:
 contamination.cli.elsewhere = _scan_by
 
 
-def _place(command: typer.models.CommandInfo) -> int:
-    name = command.name or getattr(command.callback, "__name__", "")
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
-
-
-_commands = [
-    command
-    for folder in (build_app, accounts_app, audit_app, train_app, results_app)
-    for command in folder.registered_commands
-]
-app.registered_commands = sorted([*app.registered_commands, *_commands], key=_place)
+for _folder in (build_app, accounts_app, audit_app, train_app, results_app):
+    app.registered_commands += _folder.registered_commands
 
 init = typer.Typer(
     no_args_is_help=True, help="Write a commented configuration, by flags or by questions."

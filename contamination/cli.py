@@ -30,13 +30,14 @@ def audit(
     data: Annotated[
         str,
         typer.Argument(
-            help="A dataset (directory or s3://...), a .jsonl[.gz|.zst] or .parquet file, a folder."
+            metavar="DATA",
+            help="A dataset (directory or s3://...), a .jsonl[.gz|.zst] or .parquet file, a folder.",
         ),
     ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[executor.a=VALUE]...", help="As for a build: executor.slurm.partition=cpu."
+            metavar="executor.a=VALUE", help="As for a build: executor.slurm.partition=cpu."
         ),
     ] = None,
     *,

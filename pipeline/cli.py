@@ -23,13 +23,17 @@ def build(
     config: Annotated[
         Path,
         typer.Argument(
+            metavar="CONFIG",
             help="YAML file, as configs/demo/build.yaml",
             callback=located,
             autocompletion=complete_config,
         ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="settings that differ, as `split.val_fraction=0.05`")
+        list[str] | None,
+        typer.Argument(
+            metavar="a.b=VALUE", help="settings that differ, as `split.val_fraction=0.05`"
+        ),
     ] = None,
     output: Annotated[
         str | None,

@@ -25,7 +25,9 @@ DatasetAddress = Annotated[
         metavar="DATASET", help="A dataset of `tally build`: its directory, or s3://BUCKET/NAME."
     ),
 ]
-RunPath = Annotated[Path, typer.Argument(help="A run directory written by `tally train`.")]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A directory written by `tally train`.")
+]
 Step = Annotated[Optional[int], typer.Option(help="Count the steps before this one.")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -248,8 +250,11 @@ def trace(
 
 @app.command()
 def convert(
-    src: Annotated[str, typer.Argument(help="A dataset (--to), or files of a format (--from).")],
-    dst: Annotated[Path, typer.Argument(help="The directory to make.")],
+    src: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="A dataset (--to), or files of a format (--from)."),
+    ],
+    dst: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to make.")],
     to: Annotated[
         str | None, typer.Option(help="nanogpt, llmc, megatron, datatrove, olmo or parquet.")
     ] = None,

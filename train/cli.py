@@ -22,7 +22,7 @@ ConfigFile = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[a.b=VALUE]...", help="Settings to change.")
+    list[str] | None, typer.Argument(metavar="a.b=VALUE", help="Settings to change.")
 ]
 
 

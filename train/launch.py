@@ -19,6 +19,7 @@ from configs.terminal import console
 from configs.train import EngineConfig, LaunchConfig
 from shards.atomic import write_text_atomic
 from train.errors import TrainError
+from train.process import nvidia_driver
 from train.run_dir import STOP_NAME
 
 _LOOPBACK = "127.0.0.1"
@@ -36,7 +37,7 @@ EXIT_STOPPED = 75
 
 def num_gpus() -> int:
     """GPUs of this machine; torch is not imported where there can be none."""
-    if not Path("/dev/nvidiactl").exists():
+    if not nvidia_driver():
         return 0
     import torch
 

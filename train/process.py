@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 _SETTINGS = {
     # Our own progress display is the only one.
@@ -26,5 +27,12 @@ def prepare_process(*, online: bool = False) -> None:
     """
     for name, value in (_SETTINGS if online else _SETTINGS | _OFFLINE).items():
         os.environ.setdefault(name, value)
+    if not nvidia_driver():  # transformers imports DeepSpeed, which else warns that it sees no GPU
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     for name in ("lm_eval", "transformers", "huggingface_hub", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def nvidia_driver() -> bool:
+    """Whether this machine can have GPUs, known without importing torch."""
+    return Path("/dev/nvidiactl").exists()
