@@ -57,7 +57,8 @@ def bar(
         unit: their name.
         human: writes numbers.
     """
-    count = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}")
+    digits = ",.0f" if total is None or total >= 10 or total == int(total) else ".2f"
+    count = TextColumn(f"{{task.completed:{digits}}}/{{task.total:{digits}}} {{task.fields[unit]}}")
     if total is None:
         count = TextColumn("{task.completed:,.0f} {task.fields[unit]}")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), count, _Rate(human))

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 import typer
@@ -75,6 +76,12 @@ def human(value: float) -> str:
         if abs(value) >= factor:
             return f"{value / factor:.3g}{suffix}" if abs(value) < 1e15 else f"{value:.3g}"
     return f"{value:.3g}"
+
+
+def short(path: Path) -> Path:
+    """A path as one would type it: from the current folder where it lies below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def is_user_error(error: BaseException) -> bool:

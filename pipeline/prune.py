@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from configs.terminal import console, human
+from configs.terminal import console, human, short
 
 _STAGE = re.compile(r".+-[0-9a-f]{16}")
 
@@ -28,10 +28,14 @@ def tidy(work: Path, used: Iterable[Path], prune: bool) -> None:
     if prune:
         for path in unused:
             shutil.rmtree(path)
-        console.print(f"{work}: {human(old)}B deleted, {human(kept)}B of this configuration kept")
+        console.print(
+            f"{short(work)}: {human(old)}B deleted, {human(kept)}B of this configuration kept"
+        )
         return
     more = f", and {human(old)}B of other configurations, which --prune deletes" if unused else ""
-    console.print(f"{work}: {human(kept)}B for the next build to reuse{more}", soft_wrap=True)
+    console.print(
+        f"{short(work)}: {human(kept)}B for the next build to reuse{more}", soft_wrap=True
+    )
 
 
 def _bytes(folders: Iterable[Path]) -> int:

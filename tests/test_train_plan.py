@@ -191,7 +191,13 @@ def test_a_plan_before_the_dataset_is_built(dataset: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("hours", "text"),
-    [(0.2 / 3600, "0.2 s"), (0.03, "108 s"), (35 / 60, "35 min"), (9.44, "9.4 h")],
+    [
+        (1e-7, "under 0.1 s"),
+        (0.2 / 3600, "0.2 s"),
+        (0.03, "108 s"),
+        (35 / 60, "35 min"),
+        (9.44, "9.4 h"),
+    ],
 )
 def test_durations_are_readable(hours: float, text: str) -> None:
     assert duration(hours) == text

@@ -102,13 +102,17 @@ class Evaluation:
         self, items: "TaskData", num_fewshot: int
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Scores of a task, and its samples."""
-        from lm_eval import simple_evaluate
+        from lm_eval import evaluator
 
         from train.tasks import build_task, task_manager
 
         task, lm, seed = items.task, self._lm, self.settings.seed
         lm.num_left_truncated = lm.num_windowed = 0
-        report = simple_evaluate(
+        # It would describe machine and repository after every task, for 2.6 s and with git's
+        # complaint where the folder is none; `versions` below says what we keep.
+        evaluator.add_env_info = lambda storage: None
+        evaluator.get_git_commit_hash = lambda: None
+        report = evaluator.simple_evaluate(
             model=lm,
             tasks=[build_task(items, num_fewshot, self._cache)],
             task_manager=task_manager(task),

@@ -111,11 +111,15 @@ def _range(low: str, high: str) -> str:
 
 
 def _amount(value: float) -> str:
+    if value < 0.01:
+        return "under 0.01"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def duration(hours: float) -> str:
     """Hours in the unit in which they are read most easily: '0.2 s', '35 min', '9.4 h'."""
+    if 0 < hours < 0.1 / 3600:
+        return "under 0.1 s"
     for unit, per_hour in (("s", 3600), ("min", 60)):
         value = hours * per_hour
         if value < 120:

@@ -16,6 +16,7 @@ Step = Annotated[
     int | None, typer.Option(min=1, help="Checkpoint after this step [default: the newest].")
 ]
 _DEFAULT_TASKS = "arc_easy,hellaswag,piqa,winogrande"
+_STARTING = "starting: torch takes seconds to load"
 _ENDS = {
     "eos": "the model ended the document",
     "length": "cut at --max-new-tokens",
@@ -83,7 +84,9 @@ def eval_command(
     request = EvalRequest(
         target, wanted, suite, _names(baselines), settings, data, step, batch_tokens, audit, heldout
     )
-    prepare_process(online=asks_hub(request))
+    with console.status(_STARTING):
+        online = asks_hub(request)
+    prepare_process(online=online)
     run_eval(request)
 
 
@@ -104,9 +107,10 @@ def export_command(
     prepare_process()
     import json
 
-    from train.export import export_run
+    with console.status("writing the folder, loading it back, comparing logits"):
+        from train.export import export_run
 
-    folder = export_run(run_dir, output, step, "bfloat16" if bfloat16 else "float32")
+        folder = export_run(run_dir, output, step, "bfloat16" if bfloat16 else "float32")
     facts = json.loads((folder / "export.json").read_bytes())
     console.print(
         f"{facts['architecture']}, {facts['parameters']:,} parameters: logits on "
@@ -160,7 +164,8 @@ def generate_command(
     prepare_process()
     from rich.markup import escape
 
-    from train.generate import SamplingSettings, generate_run
+    with console.status(_STARTING):
+        from train.generate import SamplingSettings, generate_run
 
     settings = SamplingSettings(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from configs.terminal import console
+from configs.terminal import console, short
 from train.launch import EXIT_STOPPED, LAUNCHER_VARIABLE
 from train.loop import train
 from train.memory import memory_explained
@@ -62,7 +62,10 @@ def run_rank(run_dir: Path, stop_after: int | None) -> int:
             done = train_segments(run_dir, last, asked)
         leave_ranks()
     if first:
-        console.print(f"{done} of {num_steps} steps done: {run_dir}")
+        shown = short(run_dir)
+        console.print(f"{done} of {num_steps} steps done: {shown}", soft_wrap=True)
+        if done == num_steps:
+            console.print(f"next: tally ledger {shown} --verify", soft_wrap=True)
     return 0 if done >= last else EXIT_STOPPED
 
 
