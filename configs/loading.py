@@ -18,6 +18,8 @@ from configs.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
 _MOST_VALUES = 200_000
+_KINDS = {"build": {"sources", "split", "tokenizer"}, "train": {"data", "model", "optimizer"}}
+"""Keys that configurations of one command have and those of no other."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -99,7 +101,16 @@ def _validated(values: dict[str, Any], schema: type[T], overrides: Sequence[str]
         return schema.model_validate(values)
     except ValidationError as error:
         lines = [_explain(schema, item) for item in _root_causes(error)]
-        raise ConfigError(f"{where}: {len(lines)} mistake(s)\n" + "\n".join(lines)) from None
+        heading = f"{where}: {len(lines)} mistake(s){_other_kind(schema, values)}"
+        raise ConfigError("\n".join([heading, *lines])) from None
+
+
+def _other_kind(schema: type[BaseModel], values: dict[str, Any]) -> str:
+    """Words for a file that is sooner of the other kind, by its keys."""
+    for kind, keys in _KINDS.items():
+        if len(keys & set(values)) > 1 and not keys & set(schema.model_fields):
+            return f"; is it a configuration of `tally {kind}`?"
+    return ""
 
 
 def _root_causes(error: ValidationError) -> list[Any]:
@@ -190,6 +201,8 @@ def _explain(schema: type[BaseModel], error: Any) -> str:
     if error["type"] == "extra_forbidden":
         known = _known_keys(schema, error["loc"][:-1])
         return f"  {where}: unknown key{_nearest(str(error['loc'][-1]), known)}"
+    if error["type"] == "union_tag_not_found":
+        return f"  {where}: has no {error['ctx']['discriminator']}; give it, or mend the name"
     given = error.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
     return f"  {where or '(top level)'}: {message}{shown}"

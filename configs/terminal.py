@@ -21,6 +21,8 @@ from rich.console import Console
 # In a log file tables get room; in a terminal they fit it.
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 _PLAIN_INTERVAL_S = 30.0
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 _OUR_FOLDERS = frozenset({"configs", "shards", "contamination", "pipeline", "train", "tally"})
 
 
@@ -140,8 +142,10 @@ def main(app: typer.Typer) -> None:
             stream.reconfigure(errors="replace")
     try:
         app()
-    except KeyboardInterrupt:
-        fail(KeyboardInterrupt("interrupted; run the same command again to go on"))
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            Console(stderr=True).print("interrupted; run the same command again to go on")
+        raise
     except Exception as error:
         trouble = machine_trouble(error)
         if trouble is not None:

@@ -9,7 +9,8 @@ to come before they are imported.
 
 import gc
 import os
-from multiprocessing import forkserver, set_forkserver_preload
+import signal
+from multiprocessing import forkserver, resource_tracker, set_forkserver_preload
 
 PRELOAD = ["pipeline.warm"]
 """What the process that workers are forked from imports."""
@@ -32,7 +33,11 @@ def prepare(workers: int) -> None:
     if workers > 1:
         os.environ |= dict.fromkeys(free, "1")
         set_forkserver_preload(PRELOAD)
+        resource_tracker.ensure_running()  # by itself it would lift the block below
+        # Ctrl-C reaches all processes of a terminal; this one ends its workers itself.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         forkserver.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.environ |= dict.fromkeys(free, str(workers))
 
 

@@ -5,6 +5,7 @@ languages, 4.6 MB), says the same for prose, and is surer about English full of 
 over a text are done here in compiled code, in half the memory.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from contamination.jit import kernel
+from pipeline.errors import BuildError
 
 _LOOKED_AT = 1000
 LONGEST = 8
@@ -48,8 +51,29 @@ class _Identifier(LanguageIdentifier):
 
 @cache
 def identifier() -> LanguageIdentifier:
-    """The model, read once a process: half a second, about 100 MB."""
+    """The model, read once a process: half a second, about 100 MB.
+
+    Raises:
+        BuildError: the processor cannot run its compiled code.
+    """
+    require_half_precision(get_host_cpu_features())
     return _Identifier.from_model_file(MODEL_FILE, norm_probs=True).prepare()
+
+
+def require_half_precision(features: Mapping[str, bool]) -> None:
+    """Refuse a processor that does not read float16: `_widened` would end the process there.
+
+    Args:
+        features: of the processor, by LLVM's names; those of ARM have no `f16c` and need none.
+
+    Raises:
+        BuildError: an x86 of before 2012.
+    """
+    if not features.get("f16c", True):
+        raise BuildError(
+            "language filter: this processor has no F16C instructions; build on a newer one "
+            "(Intel since 2012, AMD since 2011), or give the source other `filters`"
+        )
 
 
 class LanguageFilter(BaseFilter):

@@ -15,6 +15,7 @@ from datatrove.executor import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from configs.executor import SlurmConfig
+from configs.terminal import console
 from pipeline.cores import POOLS
 from pipeline.errors import BuildError
 from pipeline.executor import Reporting, quiet_datatrove, refuse_incomplete
@@ -135,6 +136,7 @@ def _active(name: str) -> list[str]:
                 raise BuildError(
                     f"Slurm cannot be asked: {_said(error)}; its jobs go on, run again to wait"
                 ) from None
+            console.print(f"Slurm does not answer, asking again for a minute: {_said(error)}")
             time.sleep(20)
     raise AssertionError("the last attempt returns or raises")
 

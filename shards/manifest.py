@@ -242,8 +242,9 @@ def load_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST_NAME
     if not path.is_file():
+        missing = MANIFEST_NAME if directory.exists() else "such directory"
         raise DatasetError(
-            f"{directory}: no {MANIFEST_NAME}, so not a complete dataset; "
+            f"{directory}: no {missing}, so not a complete dataset; "
             "run `tally build` (again) with this output directory"
         )
     return parse_manifest(path.read_bytes(), str(path))

@@ -1,8 +1,10 @@
 """An error names the page that explains it: by its message, else by the module it comes from."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,25 @@ def test_the_command_prints_it_last(tmp_path: Path) -> None:
         "error: absent.yaml: no such file; give the path of a YAML configuration",
         f"more: {ROOT}/docs/troubleshooting.md#no-such-config",
     ]
+
+
+def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "some words to build from"}\n')
+    (tmp_path / "build.yaml").write_text(
+        "name: n\nsources: {web: {kind: jsonl, paths: [a.jsonl], licence: none}}\n"
+    )
+    command = [sys.executable, "-m", "tally", "build", "build.yaml", "-o", "out", "--workers", "2"]
+    build = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,  # a terminal sends the signal to all processes of a command
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "out.work").exists() and build.poll() is None:
+        time.sleep(0.01)
+    os.killpg(build.pid, signal.SIGINT)
+    said = build.communicate(timeout=60)[1]
+    assert (build.returncode, said) == (130, "interrupted; run the same command again to go on\n")

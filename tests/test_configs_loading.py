@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from configs.build import BuildConfig
 from configs.errors import ConfigError
 from configs.loading import load
 from configs.mixture import MixtureConfig
+from configs.train import TrainConfig
 
 GOOD = """
 sources:
@@ -105,3 +107,18 @@ def test_a_file_that_extends_itself_or_nothing_is_refused(tmp_path: Path) -> Non
         load(written(tmp_path, "extends: missing.yaml\n"), MixtureConfig)
     with pytest.raises(ConfigError, match="give the path of one file"):
         load(written(tmp_path, "extends: [a.yaml]\n"), MixtureConfig)
+
+
+def test_a_file_of_the_other_command(tmp_path: Path) -> None:
+    file = tmp_path / "build.yaml"
+    file.write_text("name: n\nsources: {web: {kind: jsonl, paths: [a.jsonl]}}\nsplit: {}\n")
+    with pytest.raises(ConfigError, match="is it a configuration of `tally build`") as caught:
+        load(file, TrainConfig)
+    assert "data: Field required" in str(caught.value)
+
+
+def test_a_section_that_is_new_by_a_typo(tmp_path: Path) -> None:
+    file = tmp_path / "build.yaml"
+    file.write_text("name: n\nsources: {web: {kind: jsonl, paths: [a.jsonl]}}\n")
+    with pytest.raises(ConfigError, match=r"sources\.wbe: has no 'kind'; give it, or mend"):
+        load(file, BuildConfig, ["sources.wbe.id=key"])

@@ -31,8 +31,9 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pipeline.ascii_patterns import ascii_form
 from pipeline.characters import codes
 from pipeline.documents import document
+from pipeline.errors import BuildError
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
-from pipeline.language import LONGEST, LanguageFilter, identifier
+from pipeline.language import LONGEST, LanguageFilter, identifier, require_half_precision
 from pipeline.phrases import repeated_phrases, top_phrases
 from pipeline.shape_store import ShapeStore
 from pipeline.shapes import Shapes, hashes_of
@@ -369,3 +370,10 @@ def test_patterns_for_ascii_find_the_same_in_it() -> None:
 def test_an_alternative_that_needs_another_script_is_left_out() -> None:
     pattern = r"é$|,$|\u00a7$|[xé]$|[éà]$|(?<=[0-9é])(?:km|км)$|\.\.+$"
     assert ascii_form(pattern) == r"[,x]$|(?<=[0123456789])(?:km|км)$|\.\.+$"
+
+
+def test_a_processor_without_float16_is_refused() -> None:
+    require_half_precision({"f16c": True})
+    require_half_precision({"neon": True})
+    with pytest.raises(BuildError, match="no F16C instructions"):
+        require_half_precision({"f16c": False})

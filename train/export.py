@@ -54,6 +54,7 @@ def export_run(
     Raises:
         TrainError: the folder is something else, or its logits are not ours.
     """
+    run_plan(run_dir)  # before a lock is made: a mistyped RUN shall not become a folder
     target = directory or run_dir / "export"
     if target.exists() and any(target.iterdir()) and not (target / "export.json").exists():
         raise TrainError(f"{target}: exists and is no export of ours; choose another with -o")

@@ -51,6 +51,7 @@ def generate_run(
     Raises:
         TrainError: another process writes RUN/eval.
     """
+    run_plan(run_dir)  # before a lock is made: a mistyped RUN shall not become a folder
     folder = run_dir / "eval"
     what = f"{folder}: `tally eval` or another `tally generate` is writing it"
     with held(folder / ".lock", what, "wait for it", TrainError):

@@ -64,8 +64,8 @@ def run_rank(run_dir: Path, stop_after: int | None) -> int:
     if first:
         shown = short(run_dir)
         console.print(f"{done} of {num_steps} steps done: {shown}", soft_wrap=True)
-        if done == num_steps:
-            console.print(f"next: tally ledger {shown} --verify", soft_wrap=True)
+        following = f"tally ledger {shown} --verify" if done == num_steps else "the same command"
+        console.print(f"next: {following}", soft_wrap=True)
     return 0 if done >= last else EXIT_STOPPED
 
 
