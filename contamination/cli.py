@@ -31,7 +31,7 @@ def audit(
         str,
         typer.Argument(
             metavar="DATA",
-            help="A dataset (directory or s3://...), a .jsonl[.gz|.zst] or .parquet file, a folder.",
+            help="A dataset (directory or s3://...), a folder, a .jsonl[.gz|.zst] or .parquet.",
         ),
     ],
     overrides: Annotated[
