@@ -8,18 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
 from fsspec.core import url_to_fs
 
 from configs.terminal import progress
 from pipeline.errors import BuildError
 from pipeline.streams import storage_explained
 from shards.address_check import refuse_secrets
-from shards.hashing import blake3_file
+from shards.hashing import blake3_file, blake3_remote
 from shards.manifest import MANIFEST_NAME, Manifest, load_manifest, parse_manifest
 
 _UNDER_WAY = "uploading.json"
-_BLOCK_BYTES = 8 << 20
 
 
 def dataset_at(address: str) -> Manifest | None:
@@ -86,15 +84,7 @@ def _send(files: Any, dataset: Path, root: str, names: list[str], dataset_id: st
                 files.makedirs(path.rpartition("/")[0], exist_ok=True)
                 files.put_file(str(dataset / name), path)
             files.invalidate_cache()
-            if _digest(files, path) != blake3_file(dataset / name):
+            if blake3_remote(files, path) != blake3_file(dataset / name):
                 files.rm_file(path)
                 raise BuildError(f"{path} is not what was sent; it was deleted: run again")
             bar.advance(size / 1e6)
-
-
-def _digest(files: Any, path: str) -> str:
-    hasher = blake3()
-    with files.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead") as content:
-        while block := content.read(_BLOCK_BYTES):
-            hasher.update(block)
-    return hasher.hexdigest()

@@ -8,12 +8,22 @@ from typing import Any
 from blake3 import blake3
 
 CONTENT_HASH_BYTES = 16
+_BLOCK_BYTES = 8 << 20
 
 
 def blake3_file(path: Path) -> str:
     """Hex BLAKE3 of a file's bytes."""
     hasher = blake3()
     hasher.update_mmap(path)
+    return hasher.hexdigest()
+
+
+def blake3_remote(files: Any, path: str) -> str:
+    """BLAKE3 of a file in fsspec's storage, hex, read through once."""
+    hasher = blake3()
+    with files.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead") as content:
+        while block := content.read(_BLOCK_BYTES):
+            hasher.update(block)
     return hasher.hexdigest()
 
 

@@ -128,7 +128,7 @@ def test_a_source_shorter_than_a_window_has_read_no_epochs() -> None:
     plan = make_plan([10, 1], [(5, 3, [1, 0])])
     short = replace(plan.sources[1], tokens=3)
     account = replace(plan, sources=(plan.sources[0], short)).account(4)[1]
-    assert (account.windows, account.epochs, account.available_tokens) == (0, 0, 0)
+    assert (account.windows, account.epochs, account.available_tokens) == (0, Fraction(0), 0)
     assert account.tail_tokens == 2
 
 

@@ -18,14 +18,13 @@ from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shards.address_check import refuse_secrets
-from shards.hashing import blake3_file
+from shards.hashing import blake3_file, blake3_remote
 from shards.remote import storage_explained
 from train.errors import TrainError
 
 MANIFEST_NAME = "MANIFEST.json"
 CHECKPOINT, RUN = "checkpoint", "run"
 _STEP = re.compile(r"step_(\d{6,})")
-_BLOCK_BYTES = 8 << 20
 
 
 class StoredFile(BaseModel):
@@ -211,15 +210,7 @@ def _facts(path: Path) -> StoredFile:
 
 def _as_stated(files: Any, path: str, facts: StoredFile) -> bool:
     """Whether the storage holds this very file."""
-    return bool(files.size(path) == facts.bytes) and _digest(files, path) == facts.blake3
-
-
-def _digest(files: Any, path: str) -> str:
-    hasher = blake3()
-    with files.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead") as content:
-        while block := content.read(_BLOCK_BYTES):
-            hasher.update(block)
-    return hasher.hexdigest()
+    return bool(files.size(path) == facts.bytes) and blake3_remote(files, path) == facts.blake3
 
 
 def _delete(files: Any, path: str) -> None:
