@@ -7,6 +7,7 @@ names), so prompts, targets, metrics and task version stay lm-eval's.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache as remember
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,8 +159,9 @@ def task_config(task: str) -> dict[str, Any]:
     """
     index = task_manager(task).task_index
     if task not in index or "output_type" not in (index[task].cfg or {}):
+        near = "".join(f"; did you mean {name}?" for name in get_close_matches(task, BENCHMARKS, 1))
         raise TrainError(
-            f"task {task!r}: lm-eval has no task of this name that is told by a YAML file; "
+            f"task {task!r}: lm-eval describes no task of this name by a YAML file{near or ';'} "
             "`lm-eval ls tasks` lists all. With items at hand without a hub: "
             f"{', '.join(BENCHMARKS)}"
         )
