@@ -256,9 +256,7 @@ def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
         built_of(tmp_path, kind="parquet", paths=[str(path)])
 
 
-GZIPPED = gzip.compress(
-    b"{}", mtime=0
-)  # the time would be in the test's name, other in every process
+GZIPPED = gzip.compress(b"{}", mtime=0)  # the time would make other names of tests every second
 
 
 @pytest.mark.parametrize(
