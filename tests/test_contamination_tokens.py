@@ -85,7 +85,7 @@ def _byte_level(text: str) -> str:
 BYTE_LEVEL, FALLBACK = made_table(False), made_table(True)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.data())
 @pytest.mark.parametrize("made", [BYTE_LEVEL, FALLBACK], ids=["byte level", "byte fallback"])
 def test_words_of_tokens_equal_words_of_their_text(

@@ -164,7 +164,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
 def test_the_kernel_equals_the_slow_reference(text: str) -> None:
     assert words(text) == reference(text)

@@ -74,7 +74,7 @@ def units(text: str, unit: str) -> list[str]:
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_sentences_end_where_spacys_do(text: str) -> None:
     spans = EnglishWords().span_tokenize(text)
     expected = [len(text[:stop].encode()) for _, stop in spans[:-1]]
