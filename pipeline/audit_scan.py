@@ -2,7 +2,6 @@
 
 import shutil
 
-from blake3 import blake3
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
@@ -11,7 +10,9 @@ from configs.terminal import progress
 from contamination.corpus import Corpus, Part
 from contamination.elsewhere import ScanJob
 from pipeline.runner import stage_runner
+from pipeline.stages import LOGS
 from pipeline.task_report import shown
+from shards.hashing import blake3_json
 
 _MOST_TASKS = 1000
 
@@ -46,9 +47,9 @@ def scan_by(job: ScanJob, corpus: Corpus, config: ExecutorConfig) -> None:
     """
     tasks = min(len(corpus.pieces), _MOST_TASKS)
     digests = [corpus.digest, *(benchmark.digest for benchmark in job.benchmarks), *job.also]
-    key = blake3("/".join(digests).encode()).hexdigest()[:16]
+    key = blake3_json(digests)[:16]
     folder = job.cache / "runs" / f"audit-{key}"  # as a stage's, by which Slurm names its jobs
-    logs = folder / "datatrove"
+    logs = folder / LOGS
     threads = config.slurm.cpus_per_task if config.kind == "slurm" else config.ray.cpus_per_task
     with (
         stage_runner(config, None) as runner,

@@ -58,6 +58,12 @@ def prepare(folder: Path, megabytes: float, profile: str) -> float:
     parts = frame.with_columns(part=sizes.cum_sum() // (FILE_MB * 1_000_000))
     for part, rows in parts.group_by("part", maintain_order=True):
         rows.drop("part").write_parquet(folder / f"in-{part[0]:03d}.parquet", compression="zstd")
+    write_config(folder, profile)
+    return float(sizes.sum()) / 1e6
+
+
+def write_config(folder: Path, profile: str) -> None:
+    """Write `build.yaml` for the folder's files `in-*.parquet`."""
     source = {
         "kind": "parquet", "licence": "mixed", "profile": profile, "id": "id",
         "paths": [f"{folder}/in-*.parquet"],
@@ -67,7 +73,6 @@ def prepare(folder: Path, megabytes: float, profile: str) -> float:
         "tokenizer": {"file": str(data_folder() / TOKENIZER)},
     }  # fmt: skip
     (folder / "build.yaml").write_text(json.dumps(values), encoding="utf-8")
-    return float(sizes.sum()) / 1e6
 
 
 class Run(NamedTuple):

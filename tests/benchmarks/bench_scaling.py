@@ -26,8 +26,14 @@ import numpy.typing as npt
 import polars as pl
 from scipy.optimize import least_squares
 
-from tests.benchmarks.bench_build import ROOT, adopt_orphans, build, with_other_words
-from tests.benchmarks.corpus import TOKENIZER, data_folder, texts_of_size
+from tests.benchmarks.bench_build import (
+    ROOT,
+    adopt_orphans,
+    build,
+    with_other_words,
+    write_config,
+)
+from tests.benchmarks.corpus import texts_of_size
 
 FILE_MB = 32
 SIZES = (16, 64, 256, 1024, 5120)
@@ -66,13 +72,7 @@ def prepare(folder: Path, megabytes: float, profile: str) -> None:
         ids = [f"{number}-{row}" for row in range(len(texts))]
         frame = pl.DataFrame({"id": ids, "text": texts})
         frame.write_parquet(folder / f"in-{number:04d}.parquet", compression="zstd")
-    source = {
-        "kind": "parquet", "licence": "mixed", "profile": profile, "id": "id",
-        "paths": [f"{folder}/in-*.parquet"],
-    }  # fmt: skip
-    tokenizer = {"file": str(data_folder() / TOKENIZER)}
-    values = {"name": "scaling", "sources": {"text": source}, "tokenizer": tokenizer}
-    (folder / "build.yaml").write_text(json.dumps(values), encoding="utf-8")
+    write_config(folder, profile)
 
 
 def measure(folder: Path, megabytes: float, profile: str) -> dict[str, Any]:
