@@ -12,7 +12,8 @@ import zstandard
 from huggingface_hub import close_session
 
 from configs.build import BuildConfig
-from configs.loading import load
+from configs.loading import load, parse_yaml
+from configs.presets import PRESETS
 from pipeline.build import build
 from tests.hub_server import Hub, Repo, serve
 
@@ -86,7 +87,8 @@ REPOS = {
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serve() as running:
-        names = {"main": COMMIT, "refs/convert/parquet": COMMIT}
+        presets = (parse_yaml(path.read_text("utf-8")) for path in PRESETS.glob("*.yaml"))
+        names = dict.fromkeys((preset["revision"] for preset in presets), COMMIT)
         running.repos = {name: Repo({COMMIT: files}, names) for name, files in REPOS.items()}
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         monkeypatch.setenv("TALLY_CACHE", str(tmp_path / "cache"))
