@@ -7,6 +7,10 @@ from importlib import import_module
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before anything imports torch. Its threads wait for each other by running: with more of them than
+# cores, which is what several test processes make, a tiny model costs four times as much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile(
     "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
