@@ -4,6 +4,8 @@ The launcher gets a session of its own, so that Ctrl-C reaches this process alon
 the ranks to save and leave through a file in RUN, which works wherever the ranks are.
 """
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -172,36 +174,37 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _command(run_dir: Path, place: Place, stop_after: int | None) -> list[str]:
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--log_level", "critical"]
-    launcher += ["--master_port", str(_free_port()), "--no_local_rank"]
+    options = ["--log_level", "critical", "--master_port", str(_free_port()), "--no_local_rank"]
     if place.hostfile:
-        launcher += ["--hostfile", str(place.hostfile.resolve())]
+        launcher = ["deepspeed.launcher.runner", *options, "--hostfile"]
+        launcher += [str(place.hostfile.resolve())]
         if len(read_hostfile(place.hostfile)) == 1:  # DeepSpeed starts it here, not by ssh
             launcher += ["--no_ssh_check", "--master_addr", _LOOPBACK]
-    else:
-        launcher += [*accelerators(place), "--master_addr", _LOOPBACK]
+    else:  # what the runner would start on one machine; each of the two imports torch, 2 s
+        here = json.dumps({"localhost": accelerators(place)}).encode()
+        launcher = ["deepspeed.launcher.launch", *options, "--master_addr", _LOOPBACK]
+        launcher += ["--world_info", base64.urlsafe_b64encode(here).decode()]
     worker = ["--module", "train", "worker", str(run_dir.resolve())]
-    return launcher + worker + ([str(stop_after)] if stop_after is not None else [])
+    worker += [str(stop_after)] if stop_after is not None else []
+    return [sys.executable, "-u", "-m", *launcher, *worker]
 
 
-def accelerators(place: Place) -> list[str]:
+def accelerators(place: Place) -> list[int]:
     """Which accelerators of this machine: the first of those that the user is shown.
-
-    Given a number alone, DeepSpeed would take the machine's first ones, whoever else uses them.
 
     Raises:
         TrainError: they are named in a way that DeepSpeed's launcher does not know.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") if place.on_gpus else None
     if not visible:
-        return ["--num_accelerators", str(place.ranks)]
+        return list(range(place.ranks))
     names = [name.strip() for name in visible.split(",")][: place.ranks]
     if not all(name.isdigit() for name in names):
         raise TrainError(
             f"CUDA_VISIBLE_DEVICES={visible}: DeepSpeed's launcher knows GPUs by number only; give "
             "the numbers that `nvidia-smi -L` shows"
         )
-    return ["--include", f"localhost:{','.join(names)}"]
+    return [int(name) for name in names]
 
 
 def _environment(place: Place) -> dict[str, str]:
