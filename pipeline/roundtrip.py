@@ -8,11 +8,13 @@ checked, by a comparison of bytes; elsewhere one of a batch, which `tokenizers` 
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -23,6 +25,8 @@ from shards.detokenize import ByteTable, table_of
 from shards.errors import DatasetError
 
 _SPACE = np.uint8(ord(" "))
+_WORD = 8
+"""Bytes that are compared at once."""
 _UTF8_BYTES = frozenset(range(0xF5)) - {0xC0, 0xC1}
 
 
@@ -77,10 +81,11 @@ class RoundTrip:
     def __init__(self, tokenizer: Path) -> None:
         values = contents(tokenizer)
         self._path, self.why_not = tokenizer, _not_bytes(values)
-        self._table, self._reference = None, None
+        self._tokens, self._reference = None, None
         try:
-            self._table = table_of(model_tokens(values), added_tokens(values), values["decoder"])
-            self.why_not = self.why_not or _lacking_bytes(self._table)
+            table = table_of(model_tokens(values), added_tokens(values), values["decoder"])
+            self._tokens = _token_bytes(table)
+            self.why_not = self.why_not or _lacking_bytes(table)
         except DatasetError:  # decoding is more than putting bytes together
             self._reference = Tokenizer.from_file(str(tokenizer))
 
@@ -98,9 +103,8 @@ class RoundTrip:
             ids = encoded.ids[: encoded.offsets[1]].tolist()
             came_back = self._reference.decode(ids, skip_special_tokens=False)
             return Checked(1, int(came_back != texts[0].as_py()))
-        assert self._table is not None
-        table = self._table
-        lost = _lost(*encoded, table.data, table.offsets, table.strip_space, *_content(texts))
+        assert self._tokens is not None
+        lost = _lost(*encoded, self._tokens, *_content(texts))
         if self.why_not is None and lost.any():
             text = texts[int(lost.argmax())].as_py()[:200]
             raise BuildError(
@@ -123,33 +127,73 @@ def _content(texts: pa.LargeStringArray) -> tuple[NDArray[np.uint8], NDArray[np.
     return np.frombuffer(content or b"", np.uint8), borders
 
 
+class _TokenBytes(NamedTuple):
+    """What compiled code compares with a text."""
+
+    heads: NDArray[np.uint64]
+    """Of every token, its first eight bytes, the first the lowest; zeros after a shorter one."""
+    sizes: NDArray[np.int32]
+    masks: NDArray[np.uint64]
+    """The bits of a head that a token of 0, 1, ... 8 bytes has."""
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    """Of every token in `data`."""
+    strip_space: bool
+
+
+def _token_bytes(table: ByteTable) -> _TokenBytes:
+    """The same bytes, so that most tokens are one comparison."""
+    sizes, places = np.diff(table.offsets), np.arange(_WORD)
+    padded = np.concatenate([table.data, np.zeros(_WORD, np.uint8)])
+    heads = padded[table.offsets[:-1, None] + places] * (places < sizes[:, None])
+    masks = np.where(places < np.arange(_WORD + 1)[:, None], np.uint8(255), np.uint8(0))
+    words = [part.astype(np.uint8).view("<u8")[:, 0] for part in (heads, masks)]
+    return _TokenBytes(
+        words[0], sizes.astype(np.int32), words[1], table.data, table.offsets, table.strip_space
+    )
+
+
+@intrinsic
+def _word_at(typing: Any, text: Any, place: Any) -> Any:
+    """Eight bytes of an array, the first the lowest; there must be so many from the place on."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        word = ir.IntType(64)
+        address = builder.bitcast(builder.gep(array.data, [values[1]]), word.as_pointer())
+        return builder.load(address, align=1)
+
+    return types.uint64(text, types.uint64), generate
+
+
 @njit(nogil=True, cache=True)
 def _lost(
     ids: NDArray[np.uint32],
     offsets: NDArray[np.int64],
-    content: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    strip_space: bool,
+    tokens: _TokenBytes,
     text: NDArray[np.uint8],
     borders: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
     """Of every document, whether the bytes of its tokens are not its text."""
-    out = np.zeros(len(borders) - 1, np.bool_)
+    out, last = np.zeros(len(borders) - 1, np.bool_), len(text) - _WORD
     for document in range(len(out)):
-        place, end = np.uint64(borders[document]), np.uint64(borders[document + 1])
-        differing, strip = np.uint8(0), strip_space
+        place, end = borders[document], borders[document + 1]
+        differing, strip = np.uint64(0), tokens.strip_space
         for token in ids[offsets[document] : offsets[document + 1]]:
-            start = np.uint64(starts[token])
-            stop = np.uint64(starts[np.uint64(token) + np.uint64(1)])
-            if strip and start < stop:
-                start += np.uint64(content[start] == _SPACE)
-                strip = False
-            if place + (stop - start) > end:
-                differing = np.uint8(1)
+            size, compared = np.int64(tokens.sizes[token]), np.int64(0)
+            if strip and size:
+                compared = np.int64(tokens.data[tokens.starts[token]] == _SPACE)
+                place, strip = place - compared, False
+            elif place <= last:
+                bits = tokens.masks[np.minimum(size, _WORD)]
+                differing |= (_word_at(text, place) ^ tokens.heads[token]) & bits
+                compared = np.int64(_WORD)
+            if place + size > end:
+                differing = np.uint64(1)
                 break
-            while start < stop:
-                differing |= content[start] ^ text[place]
-                start += np.uint64(1)
-                place += np.uint64(1)
+            for byte in range(compared, size):
+                expected = tokens.data[tokens.starts[token] + byte]
+                differing |= np.uint64(expected ^ text[place + byte])
+            place += size
         out[document] = differing != 0 or place != end
     return out
