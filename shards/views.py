@@ -9,14 +9,11 @@ from rich.text import Text
 from shards.accountant import total_unique
 from shards.accounts import Accounts
 from shards.duplicates_view import duplicates_tables
-from shards.errors import DatasetError
 from shards.manifest import Edited, FunnelStage, Manifest, RoundTripFacts
 
 
 def dataset_tables(manifest: Manifest, source: str | None) -> Iterator[Group]:
-    """What is in the dataset, and the funnel of every source."""
-    if source is not None and source not in manifest.sources:
-        raise DatasetError(f"no source '{source}'; there are: {', '.join(manifest.sources)}")
+    """What is in the dataset, and the funnel of every source, or of one."""
     yield _sources_table(manifest)
     shown = {n: facts for n, facts in manifest.sources.items() if source in (None, n)}
     yield funnel_table({name: facts.funnel for name, facts in shown.items() if facts.funnel})
@@ -59,8 +56,7 @@ def funnel_table(funnels: Mapping[str, tuple[FunnelStage, ...]]) -> Group:
         for stage in stages:
             for reason, gone in sorted(stage.dropped.items()):
                 numbers = (gone.documents, gone.characters, gone.tokens)
-                dropped = (f"-{_count(number)}" for number in numbers)
-                table.add_row("", f"  {stage.stage}: {reason}", *dropped)
+                table.add_row("", f"  {stage.stage}: {reason}", *map(_less, numbers))
             for rule, edit in sorted(stage.edited.items()):
                 table.add_row("", f"  {stage.stage}: edited by {rule}", *_edit_cells(edit))
         left = (last.documents_out, last.characters_out, last.tokens_out)
@@ -118,3 +114,7 @@ def _table(texts: list[str], numbers: list[str]) -> Table:
 
 def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
+
+
+def _less(number: int | None) -> str:
+    return f"-{number:,}" if number else _count(number)
