@@ -28,9 +28,12 @@ def fast_form(values: Json) -> str:
 def _with_short_merges(values: Json) -> Json:
     """Merges as `a b`, which load in two thirds of the time of `["a", "b"]`."""
     merges = values["model"].get("merges", [])
-    if not all(isinstance(m, list) and not any(" " in part for part in m) for m in merges):
+    if set(map(type, merges)) != {list}:
         return values
-    return values | {"model": values["model"] | {"merges": [" ".join(m) for m in merges]}}
+    joined = [" ".join(parts) for parts in merges]
+    if sum(merge.count(" ") for merge in joined) != len(joined):  # one of a part that has a space
+        return values
+    return values | {"model": values["model"] | {"merges": joined}}
 
 
 def _without_digits_step(values: Json) -> Json:

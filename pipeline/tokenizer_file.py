@@ -1,5 +1,6 @@
 """What stands in a tokenizer.json: read once a process, however many parts of a stage ask."""
 
+import gc
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,13 @@ def contents(path: Path) -> Json:
 
 @lru_cache(1)
 def _contents(path: Path, changed_at: int, size: int) -> Json:
-    values: Json = orjson.loads(path.read_bytes())
+    collects = gc.isenabled()
+    gc.disable()  # it would look at a hundred thousand new lists again and again
+    try:
+        values: Json = orjson.loads(path.read_bytes())
+    finally:
+        if collects:
+            gc.enable()
     return values
 
 
