@@ -32,7 +32,12 @@ class Script(NamedTuple):
 
 def sort_script() -> Script:
     """Sorts the tables of class "sortable"."""
-    source = (_SHARED / "sort.js").read_text(encoding="utf-8")
+    return script_of(_SHARED / "sort.js")
+
+
+def script_of(path: Path) -> Script:
+    """A script of ours, ready for a page."""
+    source = path.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return Script(Markup(source), f"sha256-{digest}")  # our own file
 

@@ -22,7 +22,7 @@ from contamination.index import Index
 from contamination.index_files import cached_index
 from contamination.items import Benchmark
 from contamination.pieces import Scanned, Scanner
-from contamination.rules import CLASSES, DIRTY, unauditable
+from contamination.rules import are_dirty, unauditable
 from contamination.selftest import Detector, SelfTestRow, self_test
 from contamination.stored import PieceResult, Store
 from contamination.surprisal import vocabulary_of, word_bits
@@ -192,9 +192,8 @@ def _decoy_places(called: Called, detector: Detector, num_benchmarks: int) -> ND
     is no chance match; so a decoy must beat every real item whose place it overlaps.
     """
     clusters = called.places.clusters
-    dirty = np.isin(called.places.classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
     is_decoy = clusters["item"] >= detector.index.num_items
-    real, decoys = clusters[~is_decoy], clusters[dirty & is_decoy]
+    real, decoys = clusters[~is_decoy], clusters[are_dirty(called.places.classes) & is_decoy]
     firsts = np.searchsorted(real["document"], decoys["document"], side="left")
     lasts = np.searchsorted(real["document"], decoys["document"], side="right")
     wins = [

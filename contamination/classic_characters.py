@@ -17,7 +17,7 @@ from contamination.corpus import Batch
 from contamination.index import roll_seeds
 from contamination.items import Benchmark
 from contamination.jit import kernel
-from contamination.lookup import Tables, find, whole_tables
+from contamination.lookup import Postings, find, postings_of
 from shards.hashing import blake3_json
 
 LENGTH, SHORTEST, SAMPLES = 50, 16, 3
@@ -31,21 +31,15 @@ class CharacterIndex:
         characters: uint64 [num_characters], the substrings one after the other, as code points.
         bounds: int64 [num_substrings + 1].
         item: int32 [num_substrings], over all benchmarks.
-        long: hashes of whole substrings of 50 characters.
-        short: hashes of the last 16 characters of shorter ones.
-        long_first, long_place: the substrings of each hash, as `first[h]:first[h + 1]`.
-        short_first, short_place: the same.
+        long: the substrings of 50 characters, by the hash of them all.
+        short: shorter ones, by the hash of their last 16.
     """
 
     characters: NDArray[np.uint64]
     bounds: NDArray[np.int64]
     item: NDArray[np.int32]
-    long: Tables
-    long_first: NDArray[np.int64]
-    long_place: NDArray[np.int64]
-    short: Tables
-    short_first: NDArray[np.int64]
-    short_place: NDArray[np.int64]
+    long: Postings
+    short: Postings
 
 
 def substrings(text: str, key: str) -> list[str]:
@@ -84,20 +78,16 @@ def character_index(benchmarks: Sequence[Benchmark]) -> CharacterIndex:
         characters,
         bounds,
         np.array(owners, np.int32),
-        *_hashed(characters, bounds, np.flatnonzero(is_long), LENGTH),
-        *_hashed(characters, bounds, np.flatnonzero(~is_long), SHORTEST),
+        _by_ends(characters, bounds, np.flatnonzero(is_long), LENGTH),
+        _by_ends(characters, bounds, np.flatnonzero(~is_long), SHORTEST),
     )
 
 
-def _hashed(
+def _by_ends(
     characters: NDArray[np.uint64], bounds: NDArray[np.int64], chosen: NDArray[np.int64], size: int
-) -> tuple[Tables, NDArray[np.int64], NDArray[np.int64]]:
-    """Hashes of the last `size` characters of the chosen substrings."""
-    hashes = _last_hashes(characters, bounds, chosen, size)
-    order = np.argsort(hashes, kind="stable")
-    distinct, first = np.unique(hashes[order], return_index=True)
-    tables = whole_tables(distinct)
-    return tables, np.append(first, len(hashes)).astype(np.int64), chosen[order]
+) -> Postings:
+    """The chosen substrings by the hash of their last `size` characters."""
+    return postings_of(_last_hashes(characters, bounds, chosen, size), chosen)
 
 
 @kernel
@@ -127,8 +117,8 @@ def match_characters(batch: Batch, index: CharacterIndex) -> NDArray[np.bool_]:
         batch.offsets,
         _kept(),
         (index.characters, index.bounds),
-        (index.long, index.long_first, index.long_place),
-        (index.short, index.short_first, index.short_place),
+        index.long,
+        index.short,
         scratch,
         found,
     )
@@ -145,8 +135,8 @@ def _match(data, offsets, kept, substrings, long, short, scratch, found):  # typ
 
 
 @kernel
-def _look(points, count, size, scratch, hashed, substrings, found):  # type: ignore[no-untyped-def]
-    tables, first, place = hashed
+def _look(points, count, size, scratch, postings, substrings, found):  # type: ignore[no-untyped-def]
+    tables, first, place = postings
     characters, bounds = substrings
     rolled, ends, numbers, keys = scratch[1], scratch[2], scratch[3], scratch[4]
     roll_seeds(points, count, size, rolled)

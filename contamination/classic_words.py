@@ -15,7 +15,7 @@ from contamination.corpus import Batch
 from contamination.index import roll_seeds
 from contamination.items import Benchmark
 from contamination.jit import kernel
-from contamination.lookup import Tables, find, whole_tables
+from contamination.lookup import Postings, find, postings_of
 from contamination.words import hash_words_of_texts, words_of_document
 
 GRAM_WORDS = 8
@@ -30,17 +30,13 @@ class WordIndex:
     Attributes:
         words: uint64 [num_words], passage, question and answer of each item in turn.
         bounds: int64 [num_items, 4], where passage, question and answer begin, and the end.
-        tables: the distinct hashes of the 8-grams.
-        first: int64 [num_grams + 1], where the places of a gram begin.
-        place: int64 [num_places], first word of a gram.
+        grams: the hashes of the 8-grams, and the first word of each.
         item: int32 [num_words], the item of a word.
     """
 
     words: NDArray[np.uint64]
     bounds: NDArray[np.int64]
-    tables: Tables
-    first: NDArray[np.int64]
-    place: NDArray[np.int64]
+    grams: Postings
     item: NDArray[np.int32]
 
 
@@ -73,15 +69,10 @@ def word_index(benchmarks: Sequence[Benchmark]) -> WordIndex:
     starts = words.document_offsets
     bounds = np.stack([starts[0:-1:3], starts[1:-1:3], starts[2:-1:3], starts[3::3]], axis=1)
     lengths = bounds[:, 3] - bounds[:, 0]
-    hashes, places = _grams(words.hash, bounds)
-    order = np.argsort(hashes, kind="stable")
-    distinct, first = np.unique(hashes[order], return_index=True)
     return WordIndex(
         words.hash,
         bounds,
-        whole_tables(distinct),
-        np.append(first, len(hashes)).astype(np.int64),
-        places[order],
+        postings_of(*_grams(words.hash, bounds)),
         np.repeat(np.arange(len(items), dtype=np.int32), lengths),
     )
 
@@ -120,8 +111,8 @@ def match_words(batch: Batch, index: WordIndex) -> WordMatches:
     _match(
         batch.data,
         batch.offsets,
-        (index.words, index.bounds, index.first, index.place, index.item),
-        index.tables,
+        (index.words, index.bounds, index.item),
+        index.grams,
         scratch,
         (found.seen, found.longest, found.skip),
     )
@@ -129,8 +120,8 @@ def match_words(batch: Batch, index: WordIndex) -> WordMatches:
 
 
 @kernel
-def _match(data, offsets, items, tables, scratch, found):  # type: ignore[no-untyped-def]
-    first, place = items[2], items[3]
+def _match(data, offsets, items, postings, scratch, found):  # type: ignore[no-untyped-def]
+    tables, first, place = postings
     hashes, start, end, rolled, ends, grams, keys = scratch
     for document in range(len(offsets) - 1):
         count = words_of_document(
@@ -148,7 +139,7 @@ def _match(data, offsets, items, tables, scratch, found):  # type: ignore[no-unt
 @kernel
 def _compare(document, at, place, items, found):  # type: ignore[no-untyped-def]
     """Compares a document from word `at` with the item from word `place`, and marks."""
-    words, bounds, item_of = items[0], items[1], items[4]
+    words, bounds, item_of = items
     seen, longest, skip = found
     item = item_of[place]
     begin, left = bounds[item, 0], min(len(document) - at, bounds[item, 3] - place)

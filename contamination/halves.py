@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 from configs.audit import AuditRules
 from contamination.clusters import CLUSTER, Worth, clusters_of
 from contamination.index import Index
-from contamination.rules import CLASSES, DIRTY, classify
+from contamination.rules import are_dirty, classify
 
 _HALF_BITS = 0.2
 """Bits of a half, as a share of those that a finding needs."""
 _FIRST_WORDS = 20
 """A second half begins within so many words of its document."""
 _PART_DOCUMENTS = 20_000
-_NUM_DIRTY = len(DIRTY)
-assert set(CLASSES[:_NUM_DIRTY]) == DIRTY
 
 
 class Places(NamedTuple):
@@ -71,8 +69,7 @@ def called_places(
     joint = classify(_joined(clusters[first], clusters[second], worth), worth, rules)
     halves = np.zeros(len(clusters), np.bool_)
     for side in (first, second):
-        better = (joint >= 0) & (joint < _NUM_DIRTY)
-        better &= (classes[side] < 0) | (joint < classes[side])
+        better = are_dirty(joint) & ((classes[side] < 0) | (joint < classes[side]))
         classes[side[better]] = joint[better]
         halves[side[better]] = True
     return Places(clusters, classes, halves).only(classes >= 0)

@@ -51,6 +51,28 @@ def narrow_tables(hashes: NDArray[np.uint64]) -> Tables:
     return tables_of(filter_of(hashes), _buckets_of(hashes, bits), _keys_of(hashes, bits))
 
 
+class Postings(NamedTuple):
+    """Hashes that may each stand in several places.
+
+    Attributes:
+        tables: the distinct hashes, whole.
+        first: int64 [num_distinct + 1]; the places of hash h are ``place[first[h]:first[h + 1]]``.
+        place: int64 [num_places].
+    """
+
+    tables: Tables
+    first: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+
+def postings_of(hashes: NDArray[np.uint64], places: NDArray[np.int64]) -> Postings:
+    """The places of each hash, in the order given."""
+    order = np.argsort(hashes, kind="stable")
+    distinct, first = np.unique(hashes[order], return_index=True)
+    ends = np.append(first, len(hashes)).astype(np.int64)
+    return Postings(whole_tables(distinct), ends, places[order])
+
+
 def tables_of(
     filter_: NDArray[np.uint64], buckets: NDArray[np.uint32], keys: NDArray[Any]
 ) -> Tables:

@@ -5,8 +5,7 @@ from typing import Any
 
 from contamination.classic_tables import classic_markdown
 from contamination.rules import CLASSES
-from contamination.score_tables import GROUP_HEAD, HEAD, group_rows, main_rows
-from contamination.scores import LEAST
+from contamination.score_tables import GROUP_HEAD, HEAD, NOTE, group_rows, main_rows
 
 MOST_TRAINED = 20
 """Items that are listed by how often a run trained on them."""
@@ -20,7 +19,7 @@ def recall(benchmarks: Sequence[dict[str, Any]], kind: str) -> float:
 
 
 def markdown(facts: dict[str, Any]) -> str:
-    """A paragraph and a table for a model card, from the content of audit.json."""
+    """All of audit.md."""
     lines = [_paragraph(facts), "", *_table(facts), "", *_most_trained(facts)]
     lines += [*_scores(facts), *classic_markdown(facts)]
     lines += ["Not covered:", "", *(f"- {limit}" for limit in facts["limits"])]
@@ -122,10 +121,5 @@ def _scores(facts: dict[str, Any]) -> list[str]:
         return []
     rows = [HEAD, ("---", "---", *["---:"] * (len(HEAD) - 2)), *main_rows(scores)]
     groups = [GROUP_HEAD, ("---", "---", "---", "---:", "---:"), *group_rows(scores)]
-    text = (
-        "Scores, with 95 % intervals. Clean items have no finding, dirty ones a finding that "
-        "counts; items too short to be audited are neither. A difference is stated from "
-        f"{LEAST} items on either side."
-    )
     by_group = ["By class and exposure:", "", *_lines(groups), ""] if len(groups) > 2 else []
-    return [text, "", *_lines(rows), "", *by_group]
+    return [f"Scores, with 95 % intervals. {NOTE}", "", *_lines(rows), "", *by_group]

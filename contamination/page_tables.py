@@ -11,11 +11,11 @@ from contamination.score_tables import (
     CURVE_HEAD,
     GROUP_HEAD,
     HEAD,
+    NOTE,
     curve_rows,
     group_rows,
     main_rows,
 )
-from contamination.scores import LEAST
 
 
 def escape(text: object) -> str:
@@ -39,11 +39,7 @@ def score_section(scores: Sequence[dict[str, Any]]) -> str:
     """Scores of all, clean and dirty items; nothing where no samples were given."""
     if not scores:
         return ""
-    note = (
-        '<p class="note">With 95 % intervals. Clean items have no finding, dirty ones a finding '
-        "that counts; items too short to be audited are neither. A difference is stated from "
-        f"{LEAST} items on either side.</p>"
-    )
+    note = f'<p class="note">With 95 % intervals. {NOTE}</p>'
     parts: list[tuple[str, Sequence[str], list[tuple[str, ...]]]] = [
         ("By class and exposure", GROUP_HEAD, group_rows(scores)),
         ("By other thresholds (ConTAM)", CURVE_HEAD, curve_rows(scores)),

@@ -26,6 +26,9 @@ Class = Literal["qa", "question", "answer", "near", "partial", "source"]
 CLASSES: tuple[Class, ...] = get_args(Class)
 DIRTY: frozenset[str] = frozenset({"qa", "question", "answer", "near"})
 
+_NUM_DIRTY = len(DIRTY)
+assert set(CLASSES[:_NUM_DIRTY]) == DIRTY
+
 _WHOLE = 0.8
 """Covered share of a field that counts as all of it."""
 _MOST = 0.65
@@ -33,6 +36,12 @@ _MOST = 0.65
 _PART = 1 / 3
 _PASSAGE_RUN = 13
 _TINY = 1e-6
+
+
+def are_dirty(classes: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which of the numbers that `classify` gives stand for contamination."""
+    dirty: NDArray[np.bool_] = (classes >= 0) & (classes < _NUM_DIRTY)
+    return dirty
 
 
 def needed_coverage(bits: NDArray[np.float32], rules: AuditRules) -> NDArray[np.float32]:

@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from contamination.scores import LEAST
+
 HEAD = ("task", "metric", "all", "clean", "dirty", "not audited", "dirty − clean", "p")
 GROUP_HEAD = ("task", "metric", "group", "items", "score")
 CURVE_HEAD = ("task", "metric", "threshold", "dirty", "clean", "gain", "dirty − clean", "z")
 NOT_ENOUGH = "not enough items"
+NOTE = (
+    "Clean items have no finding, dirty ones a finding that counts; items too short to be audited "
+    f"are neither. A difference is stated from {LEAST} items on either side."
+)
 _MEASURES = {
     "longest_run": "run of {:.0f} words or more",
     "question_coverage": "{:.0%} of the question or more",

@@ -19,7 +19,7 @@ from contamination.corpus import batch_of
 from contamination.halves import called_places
 from contamination.index import Index
 from contamination.items import Benchmark, Item
-from contamination.rules import CLASSES, DIRTY
+from contamination.rules import are_dirty
 from contamination.scan import scan
 from contamination.surprisal import Vocabulary
 from shards.hashing import blake3_json
@@ -138,7 +138,6 @@ def _found(detector: Detector, texts: Sequence[bytes], numbers: NDArray[np.int64
     batch = batch_of(texts)
     hits = scan(batch.data, batch.offsets, detector.index, detector.vocabulary).hits
     places = called_places(hits, detector.index, detector.worth, detector.rules)
-    dirty = np.isin(places.classes, [k for k, name in enumerate(CLASSES) if name in DIRTY])
     documents = places.clusters["document"]
-    own = dirty & (places.clusters["item"] == numbers[documents])
+    own = are_dirty(places.classes) & (places.clusters["item"] == numbers[documents])
     return len(np.unique(documents[own]))

@@ -15,15 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contamination.jit import kernel
-from contamination.words import (
-    POLYNOMIAL,
-    ByteKind,
-    byte_kinds,
-    end_word,
-    is_label,
-    polynomial,
-    words_from,
-)
+from contamination.word_bytes import POLYNOMIAL, ByteKind, byte_kinds, polynomial
+from contamination.words import end_word, is_label, is_word, words_from
 from shards.detokenize import ByteTable
 
 _HAS_BREAK, _COMPLEX, _COLON, _SPACE = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(8)
@@ -159,8 +152,7 @@ def words_of_tokens(tokens, first, stop, table, buffer, hashes, start, end):  # 
                     word_start = position + ((facts >> np.uint64(8)) & low)
                 value = value * powers[size_head] + rows[token, 0]
                 length += size_head
-            whole = length > one or (length == one and value < np.uint64(58))
-            if whole and not (flags & _COLON and is_label(value)):
+            if is_word(value, length, False) and not (flags & _COLON and is_label(value)):
                 hashes[count] = end_word(value, length)
                 start[count] = word_start
                 end[count] = position + ((facts >> np.uint64(16)) & low)
@@ -175,7 +167,7 @@ def words_of_tokens(tokens, first, stop, table, buffer, hashes, start, end):  # 
             length += size_head
         position += (facts >> np.uint64(40)) & np.uint64(0xFFFF)
         k += 1
-    if length > zero and (length > one or value < np.uint64(58)):
+    if is_word(value, length, False):
         hashes[count], start[count], end[count] = end_word(value, length), word_start, position
         count += one
     return np.int64(count)

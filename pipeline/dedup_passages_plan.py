@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
+import contamination.word_bytes
 import contamination.words
 from configs.cleaning import DedupConfig, PassagesConfig
 from pipeline import (
@@ -29,8 +30,10 @@ from pipeline.dedup_repeats import FACTS, DecidePassages, FindRepeats
 from pipeline.dedup_units import WriteUnits
 from pipeline.documents import task_file
 from pipeline.revisions import CUT, DROPPED
-from pipeline.stages import MakeStage, Stage, Weights
+from pipeline.stages import MakeStage, Stage, Weights, no_facts
 
+WORDS = (contamination.word_bytes, contamination.words)
+"""The code that makes words of a text."""
 _CUTTING = (characters, cutting, dedup_units, modular, sentences, shapes, word_table, words)
 """The code that decides where units end."""
 
@@ -83,7 +86,7 @@ class PassagePlanner:
     def _units(self, passages: PassagesConfig) -> Stage:
         return self.stage(
             "units",
-            [contamination.words, dedup_files, *_CUTTING],
+            [*WORDS, dedup_files, *_CUTTING],
             {
                 "dedup": self.decide.key,
                 "passages": passages.model_dump(exclude={"min_words_left"}),
@@ -99,7 +102,7 @@ class PassagePlanner:
                     self.memory,
                 )
             ],
-            recount=_nothing,
+            recount=no_facts,
             weights=self.weights,
         )
 
@@ -112,7 +115,7 @@ class PassagePlanner:
             steps=lambda d: [
                 FindRepeats(units.directory, len(self.inputs), d, self.tasks, self.memory)
             ],
-            recount=_nothing,
+            recount=no_facts,
             weights=lambda: [sum(self.weights()) / self.tasks] * self.tasks,
         )
 
@@ -147,10 +150,6 @@ class PassagePlanner:
             recount=lambda d: {**(keepers.facts() or {}), **_recounted(d, self.own)},
             weights=lambda: self.weights()[: self.own],
         )
-
-
-def _nothing(directory: Path) -> dict[str, Any]:
-    return {}
 
 
 def _facts(directory: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import contamination.words
 from configs.cleaning import DedupConfig
 from pipeline import (
     dedup,
@@ -24,11 +23,11 @@ from pipeline.dedup_candidates import FindCandidates
 from pipeline.dedup_files import DedupInput
 from pipeline.dedup_held import DecodeHeld, HeldDataset, held_facts
 from pipeline.dedup_order import OrderDocuments
-from pipeline.dedup_passages_plan import PassagePlanner, PassageStages
+from pipeline.dedup_passages_plan import WORDS, PassagePlanner, PassageStages
 from pipeline.dedup_similar import ComparePairs, WriteNGramSets
 from pipeline.documents import task_file
 from pipeline.signatures import WriteSignatures, signature_file
-from pipeline.stages import MakeStage, Stage, Weights
+from pipeline.stages import MakeStage, Stage, Weights, no_facts
 
 
 class DedupStages(NamedTuple):
@@ -147,13 +146,13 @@ class DedupPlanner:
         shape = self.config.model_dump(include={"ngram_words", "bands", "rows_per_band", "seed"})
         return self.stage(
             "signatures",
-            [contamination.words, dedup_files, ngrams, signatures],
+            [*WORDS, dedup_files, ngrams, signatures],
             shape | {"files": self.key, "held": [stage.key for stage in decoded]},
             num_tasks=len(self.files),
             steps=lambda d: [
                 WriteSignatures([path for _, path in self.files], self.config, d, self.memory)
             ],
-            recount=_nothing,
+            recount=no_facts,
             weights=self.weights,
         )
 
@@ -166,7 +165,7 @@ class DedupPlanner:
             steps=lambda d: [
                 OrderDocuments(self.inputs, self.priority, self.config, d, self.memory)
             ],
-            recount=_nothing,
+            recount=no_facts,
             weights=self._whole,
         )
 
@@ -181,20 +180,20 @@ class DedupPlanner:
                     self.inputs, self.config, order.directory, d, self.tasks, self.memory
                 )
             ],
-            recount=_nothing,
+            recount=no_facts,
             weights=self._shared,
         )
 
     def _ngrams(self, candidates: Stage) -> Stage:
         return self.stage(
             "ngrams",
-            [contamination.words, dedup_similar, ngrams],
+            [*WORDS, dedup_similar, ngrams],
             {"candidates": candidates.key},
             num_tasks=len(self.files),
             steps=lambda d: [
                 WriteNGramSets(self.inputs, self.config, candidates.directory, self.tasks, d)
             ],
-            recount=_nothing,
+            recount=no_facts,
             weights=self.weights,
         )
 
@@ -217,7 +216,7 @@ class DedupPlanner:
                     self.memory,
                 )
             ],
-            recount=_nothing,
+            recount=no_facts,
             weights=self._shared,
         )
 
@@ -270,10 +269,6 @@ class DedupPlanner:
 
 def _held_weights(held: HeldDataset) -> list[float]:
     return [4 * piece.facts.tokens / 1e6 for piece in held.pieces()]
-
-
-def _nothing(directory: Path) -> dict[str, Any]:
-    return {}
 
 
 def _dropped(directory: Path) -> dict[str, Any]:

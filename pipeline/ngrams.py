@@ -8,9 +8,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from contamination.words import RECIPE_HASH, hash_words
-
-__all__ = ["RECIPE_HASH", "NGrams", "copy_rows", "jaccard_of_pairs", "ngrams_of", "sorted_sets"]
+from contamination.words import hash_words
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)

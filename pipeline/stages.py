@@ -99,6 +99,11 @@ class MakeStage(Protocol):
         """A stage, with its key and directory."""
 
 
+def no_facts(directory: Path) -> dict[str, Any]:
+    """`Stage.recount` of a stage of whose outputs nothing is counted."""
+    return {}
+
+
 def stage_key(name: str, modules: list[ModuleType], inputs: dict[str, Any]) -> str:
     """The key of a stage.
 
