@@ -18,6 +18,8 @@ from typing import NoReturn, Protocol
 import typer
 from rich.console import Console
 
+from configs.interrupted import INTERRUPTED
+
 # In a log file tables get room; in a terminal they fit it.
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 _PLAIN_INTERVAL_S = 30.0
@@ -144,7 +146,7 @@ def main(app: typer.Typer) -> None:
         app()
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:
-            Console(stderr=True).print("interrupted; run the same command again to go on")
+            Console(stderr=True).print(INTERRUPTED)
         raise
     except Exception as error:
         trouble = machine_trouble(error)

@@ -11,6 +11,7 @@ import pytest
 
 from configs import error_pages
 from configs.errors import ConfigError
+from configs.interrupted import INTERRUPTED
 from configs.mixture import parse_amount
 from shards.errors import DatasetError
 from shards.reader import Dataset
@@ -62,6 +63,22 @@ def test_the_command_prints_it_last(tmp_path: Path) -> None:
     ]
 
 
+def test_ctrl_c_is_one_line_while_modules_load() -> None:
+    command = [sys.executable, "-v", "-m", "tally", "doctor"]
+    doctor = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert doctor.stderr is not None
+    for line in doctor.stderr:  # -v names each module when it is there
+        if line.startswith("import 'configs.interrupted'"):
+            doctor.send_signal(signal.SIGINT)
+            break
+    said = doctor.communicate(timeout=60)[1]
+    assert doctor.returncode == -signal.SIGINT
+    assert INTERRUPTED in said.splitlines()
+    assert "Traceback" not in said
+
+
 def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "some words to build from"}\n')
     (tmp_path / "build.yaml").write_text(
@@ -81,4 +98,4 @@ def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(build.pid, signal.SIGINT)
     said = build.communicate(timeout=60)[1]
-    assert (build.returncode, said) == (130, "interrupted; run the same command again to go on\n")
+    assert (build.returncode, said) == (130, f"{INTERRUPTED}\n")
