@@ -4,6 +4,10 @@ The verbs themselves are defined in `<folder>/cli.py`; heavy imports happen insi
 `tally --help` is quick.
 """
 
+import configs.interrupted  # noqa: F401  # before the others: they take a third of a second
+
+# isort: split
+
 import json
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +18,7 @@ import typer.core
 
 import contamination.cli
 from configs.choices import SchemaKind
+from configs.outputs import output_option, require_place
 from configs.shipped import located_page, schema_file
 from configs.terminal import main
 from contamination.cli import app as audit_app
@@ -92,9 +97,9 @@ def _options(
 
 @app.command()
 def demo(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Directory for everything it makes.")
-    ] = Path("runs/demo"),
+    output: Annotated[Path, output_option("Directory for everything it makes.")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
     """The whole road on real text: build, verify, audit, plan, train, prove, evaluate, card.
 
@@ -103,6 +108,7 @@ def demo(
     """
     from pipeline.demo import run_demo
 
+    require_place(output)
     run_demo(output)
 
 
@@ -117,9 +123,7 @@ def schema(
 
 @app.command()
 def doctor(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Where datasets and runs will be written.")
-    ] = Path(),
+    output: Annotated[Path, output_option("Where datasets and runs will be written.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a report.")] = False,
 ) -> None:
     """Check this machine: packages, GPU, disks, network. Exit code 1 if there is a problem.

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from configs.commented import commented
 from configs.errors import ConfigError
 from configs.loading import load
+from configs.outputs import require_place
 from configs.shipped import schema_file
 from configs.terminal import console
 
@@ -66,7 +67,10 @@ def write_config(
 
 
 def _make_way(path: Path) -> None:
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; give a file's name with -o")
     if not path.exists():
+        require_place(path)
         return
     if not sys.stdin.isatty():
         raise ConfigError(f"{path}: is there already; name another with -o, or delete it")

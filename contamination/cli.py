@@ -2,18 +2,21 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from configs.choices import ExecutorKind, Sensitivity
+from configs.outputs import output_option, require_place
 from contamination.errors import AuditError
 
 if TYPE_CHECKING:
     from contamination.corpus import Corpus
     from contamination.elsewhere import Elsewhere
     from contamination.exposure import RunHistory
+    from contamination.items import Benchmark
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 elsewhere: "Elsewhere | None" = None
@@ -50,9 +53,7 @@ def audit(
             "NAME=FILE?question=COLUMN&answer=COLUMN. Repeatable.",
         ),
     ],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Report folder; default DATA.audit.")
-    ] = None,
+    output: Annotated[Path | None, output_option("Report folder; default DATA.audit.")] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="Count how often this run trained on findings.")
     ] = None,
@@ -119,20 +120,18 @@ def audit(
     if part and chosen.kind != "local":
         raise AuditError("--part is a share of a scan by hand; --executor shares it out by itself")
     definitions = parse_names(also)
+    name = Path(data).name
+    beside = Path() if is_remote(data) else Path(data).parent
+    folder = output or beside / f"{name}.audit"
+    if not part:
+        require_place(folder)
     corpus = open_corpus(data, text_column, Part.parse(part) if part else WHOLE)
     with console.status("reading benchmarks (olmo: sets are fetched at first use, 86 MB)"):
         sets = load_benchmarks(benchmarks)
     history = None if part else _history(corpus, run, step)
     tasks = load_samples([] if part else samples or [], sets)
-    name = Path(data).name
-    beside = Path() if is_remote(data) else Path(data).parent
-    folder = output or beside / f"{name}.audit"
     if dry_run:
-        console.print(f"would compare {len(corpus.pieces)} {corpus.kind} pieces with:")
-        for benchmark in sets:
-            console.print(f"  {benchmark.name} ({benchmark.split}): {len(benchmark.items):,} items")
-        reports = f"{folder}/audit.html, audit.json, audit.md, matches.parquet"
-        console.print("would write no report" if part else f"would write {reports}")
+        _print_intent(corpus, sets, None if part else folder)
         return
     start, cache = time.perf_counter(), cache_directory() / "audit"
     if chosen.kind != "local":
@@ -160,6 +159,16 @@ def audit(
     console.print(result.scanned.sentence())
     for path in paths:
         console.print(str(path))
+
+
+def _print_intent(corpus: "Corpus", sets: "Sequence[Benchmark]", folder: Path | None) -> None:
+    from configs.terminal import console
+
+    console.print(f"would compare {len(corpus.pieces)} {corpus.kind} pieces with:")
+    for benchmark in sets:
+        console.print(f"  {benchmark.name} ({benchmark.split}): {len(benchmark.items):,} items")
+    reports = f"{folder}/audit.html, audit.json, audit.md, matches.parquet"
+    console.print(f"would write {reports}" if folder else "would write no report")
 
 
 def _history(corpus: "Corpus", run: Path | None, step: int | None) -> "RunHistory | None":

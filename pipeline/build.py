@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from configs.build import BuildConfig
 from configs.executor import ExecutorConfig
+from configs.outputs import require_own, require_place
 from configs.terminal import console
 from configs.text_sources import HubSource
 from pipeline import bpe, hub
@@ -34,10 +35,7 @@ from pipeline.task_costs import Costs, stage_costs
 from pipeline.token_plan import DATASET
 from pipeline.upload import dataset_at, upload
 from shards.atomic import atomic_write, sync, write_json_atomic
-from shards.manifest import (
-    Manifest,
-    seal,
-)
+from shards.manifest import MANIFEST_NAME, Manifest, seal
 from shards.views import funnel_table
 
 _LOG = "build_log.json"
@@ -78,6 +76,8 @@ def build(
     Raises:
         BuildError: something about configuration, input or directories is in the way.
     """
+    require_place(output)
+    require_own(output, "no dataset", MANIFEST_NAME, BuildError)  # before any file is made
     work = Path(os.path.abspath(output)).with_name(f"{output.name}.work")  # for other machines
     with _explained(work), nullcontext() if dry_run else locked(work):
         sources = _resolved(config, output, work)

@@ -67,15 +67,16 @@ def build(
     gc.disable()  # imports make no garbage
     from configs.build import BuildConfig
     from configs.loading import load
+    from configs.outputs import output_path
     from pipeline.build import build as run
     from pipeline.build import report
-    from pipeline.streams import is_remote
+    from shards.remote import is_remote
 
     cores.settle()
     chosen = [] if executor is None else [f"executor.kind={executor}"]
     settings = load(config, BuildConfig, [*(overrides or []), *chosen])
     address = output if output is not None and is_remote(output) else None
-    local = Path("datasets") / settings.name if address or output is None else Path(output)
+    local = Path("datasets") / settings.name if address or output is None else output_path(output)
     built = run(settings, local, workers, dry_run, address, prune)
     if built is not None:
         report(built)

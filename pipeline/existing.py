@@ -15,10 +15,8 @@ def finished(output: Path, planner: Planner) -> Manifest | None:
     Raises:
         BuildError: something else is there.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return None
     if not (output / MANIFEST_NAME).is_file():
-        raise BuildError(f"{output} exists and is no dataset; choose another output with -o")
+        return None
     manifest = load_manifest(output)
     refuse_other(f"{output}", manifest, planner)
     missing = [name for name in sorted(manifest.files()) if not (output / name).is_file()]

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from configs.outputs import output_option
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -21,9 +23,7 @@ def build_command(
         str | None,
         typer.Option(help="Entries of one to train (32768), tokenizer.json, or OWNER/NAME."),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path(
-        "build.yaml"
-    ),
+    output: Annotated[Path, output_option("The file to write.")] = Path("build.yaml"),
     name: Annotated[str | None, typer.Option(help="Of the dataset [default: the file's].")] = None,
     profile: Annotated[
         str | None, typer.Option(help="Filter rules of files: web, books, ..., none.")

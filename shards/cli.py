@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from configs.outputs import output_path, require_place
 from configs.terminal import console, human, progress
 
 if TYPE_CHECKING:
@@ -254,7 +255,10 @@ def convert(
         str,
         typer.Argument(metavar="IN", help="A dataset (--to), or files of a format (--from)."),
     ],
-    dst: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to make.")],
+    dst: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", parser=output_path, help="The directory to make."),
+    ],
     to: Annotated[
         str | None, typer.Option(help="nanogpt, llmc, megatron, datatrove, olmo or parquet.")
     ] = None,
@@ -290,6 +294,7 @@ def convert(
     from shards.errors import DatasetError
     from shards.reader import Dataset
 
+    require_place(dst)
     wanted = Wanted(source, split, tokenizer, eos, eos_at, dtype, licence)
     if to is not None and from_ is None:
         if wanted != Wanted(source, split):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from configs.outputs import output_option
 from configs.shipped import complete_config, located
 from configs.terminal import console
 from train.errors import OutOfMemoryError, TrainError
@@ -38,9 +39,7 @@ def train_command(
         ),
     ],
     overrides: Overrides = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="RUN directory [default: runs/<name>].")
-    ] = None,
+    output: Annotated[Path | None, output_option("RUN directory [default: runs/<name>].")] = None,
     ranks: Annotated[int | None, typer.Option(min=1, help="Processes, on the CPU.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="Processes, one per GPU.")] = None,
     hostfile: Annotated[

@@ -7,6 +7,7 @@ DIR/comparison.json    the same figures, with the file and key of each
 from collections.abc import Mapping
 from pathlib import Path
 
+from configs.outputs import require_place
 from configs.terminal import console
 from shards.atomic import write_json_atomic, write_text_atomic
 from train.card_content import Block, Card, Figure, Line, Paragraph, Section, cell, section, table
@@ -40,6 +41,7 @@ def compare_runs(run_dirs: list[Path], output: Path) -> Path:
     runs = dict(zip(run_names(run_dirs), run_dirs, strict=True))
     evidence = Evidence(runs | dataset_roots(runs))
     arms = read_arms(runs)
+    require_place(output)
     sections = [
         _arms(arms),
         _results(evidence, runs),

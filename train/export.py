@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from configs.model import ModelConfig
+from configs.outputs import require_own, require_place
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file
 from shards.lock import held
@@ -31,6 +32,7 @@ from train.model import Decoder
 from train.run_data import run_datasets, run_plan
 from train.subject import Subject, load_subject
 
+EXPORT_NAME = "export.json"
 Precision = Literal["float32", "bfloat16"]
 TOLERANCE = 1e-3
 """Largest accepted difference of a logit; both sides compute in float32 from equal weights."""
@@ -56,8 +58,8 @@ def export_run(
     """
     run_plan(run_dir)  # before a lock is made: a mistyped RUN shall not become a folder
     target = directory or run_dir / "export"
-    if target.exists() and any(target.iterdir()) and not (target / "export.json").exists():
-        raise TrainError(f"{target}: exists and is no export of ours; choose another with -o")
+    require_place(target)
+    require_own(target, "no export of ours", EXPORT_NAME, TrainError)
     lock, what = target.with_name(f".{target.name}.lock"), f"{target}: another export is writing it"
     with held(lock, what, "wait for it, or choose another with -o", TrainError):
         _export(run_dir, target, step, precision)
@@ -190,6 +192,6 @@ def _padded(theirs: Any, rows_BT: Tensor) -> Tensor:
 def _finish(temporary: Path, target: Path, facts: dict[str, Any], subject: Subject) -> None:
     sums = {path.name: blake3_file(path) for path in sorted(temporary.iterdir())}
     facts |= {"model": subject.described(), "blake3": sums}
-    write_json_atomic(temporary / "export.json", facts)
+    write_json_atomic(temporary / EXPORT_NAME, facts)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)

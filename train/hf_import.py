@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from configs.model import ModelConfig
+from configs.outputs import require_own, require_place
 from shards.atomic import write_json_atomic, write_text_atomic
 from shards.hashing import blake3_file
 from train.checkpoint import MODEL_FILE
@@ -49,8 +50,8 @@ def import_model(model: str, output: Path, revision: str | None = None) -> dict[
     Raises:
         TrainError: it cannot be had, is no plain Llama, or does not compute what transformers does.
     """
-    if output.exists() and any(output.iterdir()) and not (output / ORIGIN_NAME).exists():
-        raise TrainError(f"{output}: exists and is no import of ours; choose another with -o")
+    require_place(output)
+    require_own(output, "no import of ours", ORIGIN_NAME, TrainError)
     source, commit = _find(model, revision)
     config = model_config(_json(source / "config.json"), str(source / "config.json"))
     files = _weight_files(source)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from configs.outputs import output_option
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -22,9 +24,7 @@ def train_command(
     seq_len: Annotated[
         int | None, typer.Option(min=2, help="Targets of a window [default: the size's].")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path(
-        "train.yaml"
-    ),
+    output: Annotated[Path, output_option("The file to write.")] = Path("train.yaml"),
     name: Annotated[str | None, typer.Option(help="Of the run [default: the file's].")] = None,
 ) -> None:
     """Write a commented configuration for `tally train`. Asks for what no flag says."""

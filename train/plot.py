@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from configs.outputs import require_place
 from configs.terminal import human
 from train.compare import run_names
 from train.curves import moving_average
@@ -77,6 +78,7 @@ def plot_runs(run_dirs: Sequence[Path], output: Path) -> list[Path]:
     runs = {
         name: _metrics(path) for name, path in zip(run_names(list(run_dirs)), run_dirs, strict=True)
     }
+    require_place(output)
     output.mkdir(parents=True, exist_ok=True)
     return [path for curve in CURVES if (path := _draw(curve, runs, output)) is not None]
 

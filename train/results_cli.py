@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from configs.outputs import output_option
 from configs.terminal import console
 from train.errors import TrainError
 from train.process import prepare_process
@@ -97,9 +98,7 @@ def _names(text: str) -> tuple[str, ...]:
 @app.command("export")
 def export_command(
     run_dir: RunDir,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder [default: RUN/export].")
-    ] = None,
+    output: Annotated[Path | None, output_option("Folder [default: RUN/export].")] = None,
     step: Step = None,
     bfloat16: Annotated[bool, typer.Option("--bf16", help="Store weights in bfloat16.")] = False,
 ) -> None:
@@ -127,7 +126,7 @@ def import_command(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Folder, or owner/name on the hub.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the weights.")],
+    output: Annotated[Path, output_option("Folder for the weights.")],
     revision: Annotated[
         str | None, typer.Option(help="Commit of the repository [default: the newest].")
     ] = None,
@@ -222,9 +221,7 @@ def card_command(
 @app.command("compare")
 def compare_command(
     run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two runs or more.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the comparison.")
-    ] = Path("comparison"),
+    output: Annotated[Path, output_option("Folder for the comparison.")] = Path("comparison"),
 ) -> None:
     """Show runs side by side: scores, curves, and which settings differ."""
     from train.compare import compare_runs
@@ -235,9 +232,7 @@ def compare_command(
 @app.command("plot")
 def plot_command(
     run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run or more.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder [default: RUN/plots, or plots].")
-    ] = None,
+    output: Annotated[Path | None, output_option("Folder [default: RUN/plots, or plots].")] = None,
 ) -> None:
     """Draw loss, held-out loss, learning rate, gradient and speed as PNG, all runs together."""
     from train.plot import plot_runs

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from configs.loading import load
+from configs.outputs import is_hidden, require_own, require_place
 from configs.train import TrainConfig
 from shards.atomic import write_text_atomic
 from shards.lock import held
@@ -25,7 +26,7 @@ from shards.plan_file import Earlier, earlier_plans, load_plan, save_plan
 from shards.reader import Dataset
 from shards.remote import absolute
 from train.errors import TrainError
-from train.origin import check_origin, keep_origin
+from train.origin import ORIGIN_NAME, check_origin, keep_origin
 from train.planning import build_plan, open_datasets
 from train.same_run import differences
 from train.segments import check_segments
@@ -56,6 +57,22 @@ def plan_run(config: TrainConfig, *, may_be_declared: bool = False) -> Plan:
         source = config.data.sources[name].source or name
         datasets[name].stream(source, config.validation.split)  # type: ignore[union-attr]
     return plan
+
+
+def require_run_dir(run_dir: Path) -> None:
+    """Refuse an output that cannot be made, or that holds other files and no run.
+
+    Raises:
+        ConfigError, TrainError: what is in the way.
+    """
+    require_place(run_dir)
+    require_own(run_dir, "no run", CONFIG_NAME, TrainError, _is_leftover)
+
+
+def _is_leftover(name: str) -> bool:
+    """Whether a start that was killed may have left it: config.yaml comes last."""
+    of_plan = name == PLAN_NAME or name.startswith("duplicates-")
+    return of_plan or name in ("checkpoints", ORIGIN_NAME) or is_hidden(name)
 
 
 def check_ranks(config: TrainConfig, plan: Plan, world_size: int) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from configs.experiment import ExperimentConfig
 from configs.loading import load
+from configs.outputs import is_hidden, require_own, require_place
 from configs.terminal import console
 from configs.train import TrainConfig
 from shards.atomic import write_json_atomic
@@ -20,7 +21,7 @@ from train.errors import TrainError
 from train.launch import EXIT_STOPPED, Place, announce_compile, choose_place, launch
 from train.planreport import Assumptions, report
 from train.plantables import print_report
-from train.run_dir import check_ranks, exclusive, plan_run, prepare
+from train.run_dir import check_ranks, exclusive, plan_run, prepare, require_run_dir
 from train.slurm import SCRIPT_NAME, ranks_per_node, script, submit
 from train.torchrun import is_rank, refuse_options, settle_device, train_as_rank, world_size
 from train.trackers import check_trackers
@@ -57,6 +58,7 @@ def train_one(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
     """
     if is_rank():
         return _train_as_rank(config, run_dir, wanted)
+    require_run_dir(run_dir)
     plan = plan_run(config)
     place = _place(config, wanted)
     check_ranks(config, plan, place.ranks)
@@ -91,9 +93,9 @@ def _ready(config: TrainConfig, plan: Plan, run_dir: Path, last: int) -> bool:
     """Prepare RUN; returns whether all is done already."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(run_dir):
-        restore(run_dir, config, plan)
+        restored = restore(run_dir, config, plan)
         prepare(run_dir, config, plan)
-        done = resume_point(run_dir)
+        done = restored or resume_point(run_dir)
     if done is None or done.step < last:
         return False
     with uploading(run_dir, config, plan):  # where the storage failed at the end of the run
@@ -111,6 +113,7 @@ def _train_as_rank(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
 
     def prepared() -> bool:
         console.print(f"{world_size()} rank(s), started by who set RANK and WORLD_SIZE")
+        require_run_dir(run_dir)
         plan = plan_run(config)
         check_ranks(config, plan, world_size())
         check_trackers(config.trackers)
@@ -148,9 +151,11 @@ def train_experiment(
         refuse_options(["an experiment (train its runs one by one)"])
     experiment = load(path, ExperimentConfig)
     runs = declared_runs(path, experiment, overrides)
+    directory = output or Path("runs") / experiment.experiment
+    require_place(directory)
+    require_own(directory, "no experiment", EXPERIMENT_NAME, TrainError, is_hidden)
     for run in runs:
         plan_run(run.config)  # all mistakes before the first hour is spent
-    directory = output or Path("runs") / experiment.experiment
     if not wanted.dry_run:
         _declare(directory, experiment, runs)
     for number, run in enumerate(runs, 1):
