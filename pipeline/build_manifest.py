@@ -1,18 +1,17 @@
 """The manifest of a build, from what its stages found; the funnel must balance."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from configs.build import BuildConfig
 from pipeline import bpe, funnel
-from pipeline.documents import task_file
 from pipeline.filters import edits_of
+from pipeline.funnel_sums import read_sums
 from pipeline.packing import read_packed
 from pipeline.plan import Plan, Planner
 from pipeline.roundtrip import RoundTrip
 from pipeline.sources import unreadable_files
-from pipeline.tokenizing import edits_file
+from pipeline.tokenizing import sums_file
 from shards.manifest import Manifest, RoundTripFacts, SourceFacts, TokenizerFacts
 from shards.writer import token_dtype
 
@@ -57,7 +56,9 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
     source = planner.sources[name]
     extracted = plan.extract[name].facts() or {}
     splits, over_budget = read_packed(plan.layout.directory, plan.pack.directory, name)
-    stages = funnel.funnel(_sums(name, plan, planner), over_budget, list(plan.revising()))
+    ranks = plan.filtered.ranks_of(name)
+    sums = read_sums(sums_file(plan.encode.directory, rank) for rank in ranks)
+    stages = funnel.funnel(sums, over_budget, list(plan.revising()))
     funnel.check_balance(name, stages, (extracted["documents"], extracted["characters"]))
     funnel.check_splits(name, stages, splits)
     unreadable = unreadable_files(plan.extract[name].directory)
@@ -70,13 +71,6 @@ def _source_facts(name: str, plan: Plan, planner: Planner) -> SourceFacts:
         funnel=stages,
         splits=splits,
     )
-
-
-def _sums(name: str, plan: Plan, planner: Planner) -> Iterator[funnel.Sums]:
-    """What became of the documents of a source, task by task."""
-    for rank in plan.filtered.ranks_of(name):
-        files = (of(plan.encode.directory, rank) for of in (task_file, edits_file))
-        yield from funnel.sums_of_files(*files)
 
 
 def _dedup_facts(plan: Plan) -> dict[str, Any]:

@@ -1,29 +1,22 @@
 """The funnel: documents, characters and tokens in and out of every stage, drops by reason.
 
-It is recounted from the files the stages wrote (datatrove's own statistics forget the tasks of an
+It is counted from the files the stages wrote (datatrove's own statistics forget the tasks of an
 interrupted run) and must balance, or there is no dataset. Text that a rule edits is counted before
 and after, so a stage balances to the character and the token there too.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from pipeline.errors import BuildError
+from pipeline.funnel_sums import EDITING, SIZES, Sums
 from shards.manifest import Dropped, Edited, FunnelStage, SplitFacts
 
 STAGES = ("read", "filter", "dedup")
 """Stages that take documents out; where there are such, `passages`, `decontaminate` and a budget
 follow, and always `pack`."""
-PASSAGES, DECONTAMINATE = REVISING = ("passages", "decontaminate")
-EDITING = ("filter", *REVISING)
-"""The stages that may edit text, in order."""
-_SIZES = ("characters", "tokens")
-_COLUMNS = ["doc_id", *_SIZES, "stage", "reason"]
-_PART_ROWS = 1_000_000
 
 
 class Count(NamedTuple):
@@ -37,91 +30,19 @@ class Count(NamedTuple):
         return Count(*(a - b for a, b in zip(self, other, strict=True)))
 
 
-class Sums(NamedTuple):
-    """What the funnel needs to know of the documents of a task, however many they are."""
-
-    ends: pl.DataFrame
-    """By `stage` and `reason` in which documents ended: how many, and their characters and tokens
-    before each editing stage (`_filter`, `_decontaminate`) and after the last edit."""
-    edits: pl.DataFrame
-    """By `stage` and `reason`: what the edit of that name changed, columns as `Edited`."""
-
-
-def sums_of_files(rows: Path, edits: Path) -> Iterator[Sums]:
-    """`sums` of files, some documents at a time.
-
-    Args:
-        rows: file of what `sums` needs of every document.
-        edits: file of the same of every text before an edit.
-    """
-    files = [pl.scan_parquet(path).select(_COLUMNS) for path in (rows, edits)]
-    parts = max(1, -(-pq.read_metadata(rows).num_rows // _PART_ROWS))
-    for part in range(parts):
-        here = pl.col("doc_id").hash() % parts == part
-        yield sums(*(file.filter(here).collect() for file in files))
-
-
-def sums(rows: pl.DataFrame, edits: pl.DataFrame) -> Sums:
-    """Count the documents of one task.
-
-    Args:
-        rows: every document that was read, with the `stage` it ended in, `reason` and `tokens`.
-        edits: every text before an edit, in order, with the editing `stage` and the edit as its
-            `reason`; `doc_id` names the row of the text after the last one.
-    """
-    edits = with_sizes_after(rows, edits)
-    for place, stage in enumerate(EDITING):
-        later = edits.filter(pl.col("stage").is_in(EDITING[place:]))
-        rows = _with_sizes_before(rows, later, stage)
-    sizes = [f"{name}{before}" for name in _SIZES for before in ("", *map("_{}".format, EDITING))]
-    ends = rows.group_by("stage", "reason").agg(
-        pl.len().cast(pl.Int64).alias("documents"), pl.col(sizes).sum()
-    )
-    shorter = {name: pl.col(name) - pl.col(f"{name}_after") for name in _SIZES}
-    changed = {f"{n}_removed": d.clip(lower_bound=0).sum() for n, d in shorter.items()}
-    changed |= {f"{n}_added": (-d).clip(lower_bound=0).sum() for n, d in shorter.items()}
-    number = pl.len().cast(pl.Int64)
-    return Sums(ends, edits.group_by("stage", "reason").agg(documents=number, **changed))
-
-
-def _with_sizes_before(rows: pl.DataFrame, edits: pl.DataFrame, stage: str) -> pl.DataFrame:
-    """The documents with their sizes before a stage, given the edits of it and of later ones."""
-    first = edits.unique("doc_id", keep="first", maintain_order=True)
-    found = first.select("doc_id", *(pl.col(n).alias(f"{n}_{stage}") for n in _SIZES))
-    filled = (pl.coalesce(f"{n}_{stage}", n).alias(f"{n}_{stage}") for n in _SIZES)
-    return rows.join(found, "doc_id", "left").with_columns(filled)
-
-
-def with_sizes_after(rows: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
-    """The edits with `characters_after` and `tokens_after`.
-
-    Args:
-        rows: documents after their last edit.
-        edits: texts before every edit, those of a document in order.
-    """
-    last = rows.select("doc_id", last_characters="characters", last_tokens="tokens")
-    joined = edits.join(last, "doc_id", "left", maintain_order="left")
-    # A missing document changes nothing here; the balance fails for want of it.
-    after = {
-        f"{name}_after": pl.coalesce(pl.col(name).shift(-1).over("doc_id"), f"last_{name}", name)
-        for name in _SIZES
-    }
-    return joined.with_columns(**after).drop("last_characters", "last_tokens")
-
-
 def funnel(
-    tasks: Iterable[Sums],
+    sums: Sums,
     over_budget: Mapping[str, Dropped] | None = None,
     revising: Sequence[str] = (),
 ) -> tuple[FunnelStage, ...]:
     """The stages of one source.
 
     Args:
-        tasks: what became of the documents of each of its tasks.
+        sums: what became of its documents.
         over_budget: what the source's token budget left out; None where it has none.
         revising: of `REVISING`, the stages that the build has.
     """
-    rest, edits = map(pl.concat, zip(*tasks, strict=True))
+    rest, edits = sums
     stages, sizes = [], [*(f"_{name}" for name in EDITING), ""]
     for name in (*STAGES, *revising):
         before = _count(rest, sizes[0])
@@ -140,12 +61,12 @@ def funnel(
 
 
 def _count(ends: pl.DataFrame, size: str = "") -> Count:
-    columns = ("documents", *(f"{name}{size}" for name in _SIZES))
+    columns = ("documents", *(f"{name}{size}" for name in SIZES))
     return Count(*(int(ends[column].sum()) for column in columns))
 
 
 def _by_reason(ends: pl.DataFrame) -> dict[str, Dropped]:
-    found = ends.group_by("reason").agg(pl.col("documents", *_SIZES).sum()).sort("reason")
+    found = ends.group_by("reason").agg(pl.col("documents", *SIZES).sum()).sort("reason")
     return {row.pop("reason"): Dropped(**row) for row in found.to_dicts()}
 
 

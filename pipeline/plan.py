@@ -12,7 +12,7 @@ from pipeline.dedup_files import working_bytes
 from pipeline.dedup_held import open_held
 from pipeline.dedup_plan import DedupPlanner, DedupStages
 from pipeline.filtered import Filtered
-from pipeline.funnel import DECONTAMINATE, PASSAGES
+from pipeline.funnel_sums import DECONTAMINATE, PASSAGES
 from pipeline.given_tokenizer import GivenTokenizer
 from pipeline.source_plan import SourcePlanner
 from pipeline.sources import ResolvedSource

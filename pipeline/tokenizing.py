@@ -19,6 +19,7 @@ from pipeline.bpe import DocumentEnds, document_ends
 from pipeline.decisions import Decisions, Fate
 from pipeline.documents import SCHEMA, UNREADABLE, task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded, Encoder, encoder_of
+from pipeline.funnel_sums import write_sums
 from pipeline.revisions import BEFORE, DROPPED, Revisions
 from pipeline.roundtrip import Checked, round_trip_of, total
 from pipeline.row_file import RowFile, row_file
@@ -89,6 +90,8 @@ class EncodeDocuments(PipelineStep):
                     for table in _counted(stage, path, encoder, ends):
                         file.add(table)
         write_json_atomic(_checked_file(self.folder, rank), checked._asdict())
+        files = (of(self.folder, rank) for of in (task_file, edits_file))
+        write_sums(sums_file(self.folder, rank), *files)
         yield from ()
 
     def _encode_kept(
@@ -118,6 +121,11 @@ def tokens_file(folder: Path, rank: int) -> Path:
 def edits_file(folder: Path, rank: int) -> Path:
     """Where task `rank` writes a row for every text before an edit, in the order of the edits."""
     return task_file(folder / "edited", rank)
+
+
+def sums_file(folder: Path, rank: int) -> Path:
+    """Where task `rank` writes what the funnel needs to know of its documents."""
+    return task_file(folder / "sums", rank).with_suffix(".json")
 
 
 def _checked_file(folder: Path, rank: int) -> Path:

@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -19,7 +20,8 @@ from pipeline.documents import document, read_rows, task_file
 from pipeline.edits import C4Lines, PersonalData, with_edits
 from pipeline.errors import BuildError
 from pipeline.filters import ApplyProfile, Judgement, edits_of, judge, limits_of, rules
-from pipeline.funnel import check_balance, funnel, sums
+from pipeline.funnel import check_balance, funnel
+from pipeline.funnel_sums import read_sums, sums, write_sums
 from shards.hashing import content_hash
 from shards.manifest import Dropped, Edited
 from shards.reader import Dataset
@@ -263,16 +265,29 @@ def frames(cases: list[Case]) -> tuple[pl.DataFrame, pl.DataFrame, tuple[int, in
     return pl.DataFrame(rows, kinds), pl.DataFrame(edits, kinds), (len(cases), read)
 
 
+def of_task(folder: Path, rows: pl.DataFrame, edits: pl.DataFrame) -> Path:
+    """The file that a task leaves of its documents."""
+    files = [folder / name for name in ("rows.parquet", "edits.parquet")]
+    for frame, file in zip((rows, edits), files, strict=True):
+        frame.write_parquet(file)
+    made = folder / f"{len(list(folder.iterdir()))}.json"
+    write_sums(made, *files)
+    return made
+
+
 @settings(max_examples=60, deadline=None)
 @given(CASES, st.integers(0, 99))
 def test_every_funnel_balances_and_every_flaw_shows(cases: list[Case], flaw: int) -> None:
     rows, edits, read = frames(cases)
-    stages = funnel([sums(rows, edits)], revising=("decontaminate",))
+    stages = funnel(sums(rows, edits), revising=("decontaminate",))
     check_balance("s", stages, read)
     # Task by task it is the same.
     odd = pl.col("doc_id").str.slice(1).cast(pl.Int64) % 2 == 1
-    halves = [sums(rows.filter(half), edits.filter(half)) for half in (odd, ~odd)]
-    assert funnel(halves, revising=("decontaminate",)) == stages
+    with TemporaryDirectory() as made:
+        tasks = [
+            of_task(Path(made), *(f.filter(half) for f in (rows, edits))) for half in (odd, ~odd)
+        ]
+        assert funnel(read_sums(tasks), revising=("decontaminate",)) == stages
     out = rows.filter(pl.col("stage") == "pack")
     assert stages[-1].tokens_out == out["tokens"].sum()
     assert stages[0].characters_in == read[1]
@@ -283,12 +298,12 @@ def test_every_funnel_balances_and_every_flaw_shows(cases: list[Case], flaw: int
     wrong = pl.int_range(pl.len()) == first[flaw % len(first)]
     damaged = edits.with_columns(characters=pl.col("characters") + wrong.cast(pl.Int64))
     with pytest.raises(BuildError, match="does not balance"):
-        check_balance("s", funnel([sums(rows, damaged)], revising=("decontaminate",)), read)
+        check_balance("s", funnel(sums(rows, damaged), revising=("decontaminate",)), read)
 
 
 def test_a_wrong_count_of_an_edit_is_found() -> None:
     rows, edits, read = frames([([(30, 9), (20, 8)], 10, "pack"), ([], 5, "pack")])
-    stages = funnel([sums(rows, edits)], revising=("decontaminate",))
+    stages = funnel(sums(rows, edits), revising=("decontaminate",))
     check_balance("s", stages, read)
     edited = stages[1].edited
     assert {name: (e.characters_removed, e.tokens_added) for name, e in edited.items()} == {
@@ -302,7 +317,7 @@ def test_a_wrong_count_of_an_edit_is_found() -> None:
             check_balance("s", (stages[0], bad, *stages[2:]), read)
     without_last = rows.filter(pl.col("doc_id") != "d0")
     with pytest.raises(BuildError, match="does not balance"):
-        check_balance("s", funnel([sums(without_last, edits)], revising=("decontaminate",)), read)
+        check_balance("s", funnel(sums(without_last, edits), revising=("decontaminate",)), read)
 
 
 def test_c4_lines_has_the_rules_of_datatrove() -> None:
