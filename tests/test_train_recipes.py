@@ -7,12 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from typer.testing import CliRunner
 
 from configs.loading import load
 from configs.train import TrainConfig
 from train.cli import app
+from train.model import Decoder
 from train.run_dir import plan_run
 from train.segments import segment_at
 
@@ -197,3 +201,21 @@ def test_a_preset_can_be_trained_without_ai2_arc(tmp_path: Path) -> None:
     )
     config = load(tmp_path / "clean.yaml", TrainConfig)
     assert "arc" not in config.data.sources
+
+
+def test_the_first_loss_of_gelu_is_that_of_its_formula() -> None:
+    config = load(RECIPES / "tiny" / "gelu_d12_261m.yaml", TrainConfig).model
+    points, weights = np.polynomial.hermite_e.hermegauss(101)  # of the normal distribution
+
+    def expected(vocab_size: int, d_model: int) -> float:
+        logits = 15 * np.tanh(0.8 * math.sqrt(d_model) * points / 15)
+        return math.log(vocab_size * (weights @ np.exp(logits)) / weights.sum())
+
+    model = Decoder(config).eval()
+    model.initialise(seed=0)
+    ids = torch.randint(config.vocab_size, (64, 65), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model(ids[:, :-1]).flatten(0, 1).float()
+    loss = F.cross_entropy(logits, ids[:, 1:].flatten()).item()
+    assert loss == pytest.approx(expected(config.vocab_size, config.d_model), abs=0.1)
+    assert expected(32_768, 768) == pytest.approx(23.19, abs=0.005)
