@@ -22,7 +22,8 @@ from pipeline.revisions import Revisions
 from pipeline.task_report import tracked
 from pipeline.tokenizer_file import num_ids, vocabulary
 from shards.atomic import atomic_write, write_json_atomic
-from shards.writer import Tokens, token_dtype
+from shards.shard_files import Tokens
+from shards.writer import token_dtype
 
 TOKENIZER = "tokenizer.json"
 TRAINED_ON = "trained_on.json"

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from pipeline.errors import BuildError
 from shards.hashing import content_hash
 from shards.manifest import Dropped
-from shards.writer import Tokens
+from shards.shard_files import Tokens
 
 _NOTHING = Dropped(documents=0, characters=0, tokens=0)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.documents import task_file
 from pipeline.errors import BuildError
 from pipeline.tokenizing import tokens_file
-from shards.writer import Tokens
+from shards.shard_files import Tokens
 
 _BUCKET_DOCUMENTS = 4_000_000
 _NAMES = {

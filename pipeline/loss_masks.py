@@ -17,7 +17,7 @@ from pipeline.documents import task_file
 from shards.detokenize import ByteTable, byte_table, tokens_holding
 from shards.errors import DatasetError
 from shards.loss_mask import Spans, merged
-from shards.writer import Tokens
+from shards.shard_files import Tokens
 
 
 class LossMasks:

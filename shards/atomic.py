@@ -67,3 +67,12 @@ def write_text_atomic(path: Path, text: str) -> None:
 def write_json_atomic(path: Path, value: Any) -> None:
     """Write indented JSON with a final newline, whole or not at all."""
     write_text_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def keep_lines(path: Path, count: int) -> int:
+    """Keep the first lines of a text file, which may be missing; returns how many went."""
+    if not path.exists():
+        return 0
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    write_text_atomic(path, "".join(lines[:count]))
+    return len(lines[count:])

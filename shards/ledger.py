@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from shards.atomic import write_text_atomic
+from shards.atomic import keep_lines
 from shards.errors import DatasetError
 from shards.json_input import parse_json
 from shards.masking import batch_mask
@@ -88,11 +88,7 @@ class Ledger:
 
     def truncate(self, step: int) -> int:
         """Keep the entries before `step`; returns how many were discarded."""
-        if not self._path.exists():
-            return 0
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text_atomic(self._path, "".join(lines[:step]))
-        return max(len(lines) - step, 0)
+        return keep_lines(self._path, step)
 
     def append(self, entry: LedgerEntry) -> None:
         """Add one step; reaches the disk with the next checkpoint at the latest."""
@@ -106,10 +102,7 @@ def count_steps(run: Path) -> int:
     Raises:
         DatasetError: no ledger.
     """
-    path = run / LEDGER_NAME
-    if not path.is_file():
-        raise DatasetError(f"{path}: no ledger; is {run} a run of `tally train`?")
-    return path.read_bytes().count(b"\n")
+    return _ledger_file(run).read_bytes().count(b"\n")
 
 
 def read_ledger(run: Path) -> Iterator[LedgerEntry]:
@@ -118,12 +111,17 @@ def read_ledger(run: Path) -> Iterator[LedgerEntry]:
     Raises:
         DatasetError: no ledger, or a line that is not an entry.
     """
-    path = run / LEDGER_NAME
-    if not path.is_file():
-        raise DatasetError(f"{path}: no ledger; is {run} a run of `tally train`?")
+    path = _ledger_file(run)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             yield _entry(line, f"{path}:{number}")
+
+
+def _ledger_file(run: Path) -> Path:
+    path = run / LEDGER_NAME
+    if not path.is_file():
+        raise DatasetError(f"{path}: no ledger; is {run} a run of `tally train`?")
+    return path
 
 
 def ledger_entry(run: Path, step: int) -> LedgerEntry | None:

@@ -3,8 +3,8 @@
 Checks: the manifest hashes to its id; all listed files are there and no others; sizes and BLAKE3
 checksums; the tokenizer's vocabulary and EOS; token ids within the vocabulary; EOS at the end of
 every document and nowhere else; the index covers every token; the table of ids is the index's;
-masked spans lie in their shard, in order;
-counts equal the manifest's; no document id twice; no content in two splits.
+masked spans lie in their shard, in order; counts equal the manifest's; no document id twice; no
+content in two splits.
 """
 
 import io
@@ -109,13 +109,10 @@ def _check_shard(
     path: Path, manifest: Manifest, shard: ShardFacts, report: VerifyReport
 ) -> Iterator[pl.DataFrame]:
     """Check one shard and its index; yields the index when it can be read."""
-    whole = _check_bytes(path / shard.path, shard.bytes, shard.blake3, report, shard.path)
-    index_whole = _check_bytes(
-        path / shard.index_path, shard.index_bytes, shard.index_blake3, report, shard.index_path
-    )
-    ids_whole = _check_bytes(
-        path / shard.ids_path, shard.ids_bytes, shard.ids_blake3, report, shard.ids_path
-    )
+    whole = _check_bytes(path, shard.path, shard.bytes, shard.blake3, report)
+    index_facts = shard.index_path, shard.index_bytes, shard.index_blake3
+    index_whole = _check_bytes(path, *index_facts, report)
+    ids_whole = _check_bytes(path, shard.ids_path, shard.ids_bytes, shard.ids_blake3, report)
     if shard.masked:
         _check_mask(path, shard, shard.masked, report)
     if not index_whole:
@@ -139,7 +136,9 @@ def _check_shard(
     yield index
 
 
-def _check_bytes(file: Path, size: int, digest: str, report: VerifyReport, name: str) -> bool:
+def _check_bytes(path: Path, name: str, size: int, digest: str, report: VerifyReport) -> bool:
+    """Whether a file of the dataset has the size and the checksum that the manifest says."""
+    file = path / name
     if not file.is_file():
         return False  # reported as missing already
     report.bytes += file.stat().st_size
@@ -175,7 +174,7 @@ def _check_ids(path: Path, shard: ShardFacts, index: pl.DataFrame, report: Verif
 
 def _check_mask(path: Path, shard: ShardFacts, mask: MaskFacts, report: VerifyReport) -> None:
     """The spans that give no loss lie in the shard, in order, and are as many tokens as stated."""
-    if not _check_bytes(path / mask.path, mask.bytes, mask.blake3, report, mask.path):
+    if not _check_bytes(path, mask.path, mask.bytes, mask.blake3, report):
         return
     try:
         spans = read_spans(path / mask.path)

@@ -11,6 +11,7 @@ from shards.index import DocumentRow, index_frame
 from shards.loss_mask import Spans
 from shards.manifest import ShardFacts, SplitFacts
 from shards.shard_files import (
+    Dtype,
     Tokens,
     check_documents,
     shard_facts,
@@ -19,10 +20,8 @@ from shards.shard_files import (
     write_tokens,
 )
 
-__all__ = ["DocumentRow", "SplitWriter", "Tokens", "fitting", "token_dtype"]
 
-
-def token_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
+def token_dtype(vocab_size: int) -> Dtype:
     """Little-endian uint16, or uint32 where the vocabulary has more than 65,536 entries."""
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
@@ -65,7 +64,7 @@ class SplitWriter:
         directory: Path,
         source: str,
         split: str,
-        dtype: np.dtype[np.uint16] | np.dtype[np.uint32],
+        dtype: Dtype,
         eos_id: int,
         shard_tokens: int,
     ) -> None:

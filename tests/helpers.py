@@ -7,9 +7,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from shards.hashing import blake3_file, content_hash
+from shards.index import DocumentRow
 from shards.manifest import Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
 from shards.reader import Dataset
-from shards.writer import DocumentRow, SplitWriter
+from shards.writer import SplitWriter
 
 EOS = "<|endoftext|>"
 

@@ -21,12 +21,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from configs.model import ModelConfig
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file, content_hash
+from shards.index import DocumentRow
 from shards.ledger import Ledger, LedgerEntry, planned_entry
 from shards.manifest import FunnelStage, Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
 from shards.plan import Plan, PlanPhase, PlanSource
 from shards.plan_file import save_plan
 from shards.reader import Dataset
-from shards.writer import DocumentRow, SplitWriter
+from shards.writer import SplitWriter
 from train.checkpoint import begin, finish, temporary_path
 from train.metrics import MetricsLog
 from train.model import Decoder

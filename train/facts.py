@@ -7,9 +7,9 @@ A receipt is one of
                                                                    count of a column of lines
     {"file": "dataset/manifest.json", "key": "size/sources"}       number of entries there
     {"file": "run/plan.json", "key": "account/300/web/tokens"}     the plan's account of a step
-    {"file": "run/state.json", "key": "parameters/total"}      counted from the `model` in it
-    {"file": "run/environment.json", "key": "rank_hours"}      each start's ranks times its steps'
-                                                               time, from metrics.jsonl beside it
+    {"file": "run/state.json", "key": "parameters/total"}          counted from the `model` in it
+    {"file": "run/environment.json", "key": "rank_hours"}          each start's ranks times the time
+                                                                   of its steps (metrics.jsonl)
     {"op": "divide", "of": [receipt, receipt]}                     arithmetic on receipts
 
 The first part of `file` names a root directory (run, dataset, audit). A value whose file or key

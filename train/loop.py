@@ -18,7 +18,7 @@ from train.environment import device_name
 from train.errors import TrainError
 from train.flops import mfu
 from train.gradient import forward_backward
-from train.metrics import METRICS_NAME, Display, MetricsLog, memory_gib
+from train.metrics import METRICS_NAME, Display, MetricsLog, peak_memory_gib
 from train.optimizer import set_lr
 from train.owners import exchange
 from train.run_dir import CONFIG_NAME
@@ -79,7 +79,7 @@ def train(session: Session, last_step: int, stop_asked: Callable[[], bool]) -> i
             targets = plan.batch_windows(step) * seq_len
             speed = targets / step_s
             line |= {"tokens_per_s": speed, "step_s": step_s, "data_wait_s": data_wait_s}
-            line |= {"memory_gib": memory_gib(engine.device), "skipped_steps": skipped}
+            line |= {"memory_gib": peak_memory_gib(engine.device), "skipped_steps": skipped}
             line["mfu"] = mfu(speed / session.world_size, config.model, seq_len, device)
             if config.validation and _due(done, last_step, config.validation.every_steps):
                 line["val_loss"] = _validate(session)

@@ -22,7 +22,7 @@ import torch
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from configs.terminal import console, human
-from shards.atomic import write_text_atomic
+from shards.atomic import keep_lines
 from train.plantables import duration
 
 METRICS_NAME = "metrics.jsonl"
@@ -45,12 +45,7 @@ class MetricsLog:
 
         A last line cut off by a crash counts as discarded.
         """
-        if not self._path.exists():
-            return 0
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = lines[:step]
-        write_text_atomic(self._path, "".join(kept))
-        return len(lines) - len(kept)
+        return keep_lines(self._path, step)
 
 
 def _finite(value: Any) -> Any:
@@ -59,7 +54,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def memory_gib(device: torch.device) -> float:
+def peak_memory_gib(device: torch.device) -> float:
     """Peak memory so far: of the GPU, or of this process where there is none."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
