@@ -19,13 +19,13 @@ from rich.text import Text
 class _Rate(ProgressColumn):
     """Units per second, with the unit's name."""
 
-    def __init__(self, human: Callable[[float], str]) -> None:
+    def __init__(self, amount: Callable[[float, str], str]) -> None:
         super().__init__()
-        self._human = human
+        self._amount = amount
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{self._human(speed)} {task.fields['unit']}/s")
+        return Text("" if speed is None else f"{self._amount(speed, task.fields['unit'])}/s")
 
 
 class Bar:
@@ -46,7 +46,7 @@ def bar(
     description: str,
     total: float | None,
     unit: str,
-    human: Callable[[float], str],
+    amount: Callable[[float, str], str],
 ) -> Iterator[Bar]:
     """Show a bar; see `configs.terminal.progress`.
 
@@ -55,13 +55,13 @@ def bar(
         description: what is being done.
         total: units of work in all; None where unknown.
         unit: their name.
-        human: writes numbers.
+        amount: writes a number with its unit.
     """
     digits = ",.0f" if total is None or total >= 10 or total == int(total) else ".2f"
     count = TextColumn(f"{{task.completed:{digits}}}/{{task.total:{digits}}} {{task.fields[unit]}}")
     if total is None:
         count = TextColumn("{task.completed:,.0f} {task.fields[unit]}")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), count, _Rate(human))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), count, _Rate(amount))
     time_left = TimeRemainingColumn(elapsed_when_finished=True)
     with Progress(*columns, time_left, console=console) as shown:
         yield Bar(shown, description, total, unit)

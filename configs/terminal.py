@@ -49,9 +49,10 @@ class _Plain:
 
     def print_line(self) -> None:
         elapsed = max(time.monotonic() - self._start, 1e-9)
-        of = "" if self._total is None else f" of {human(self._total)}"
-        rate = f"{human(self._done / elapsed)} {self._unit}/s"
-        print(f"{self._description}: {human(self._done)}{of} {self._unit}, {rate}, {elapsed:.0f} s")  # noqa: T201
+        done, rate = (amount(value, self._unit) for value in (self._done, self._done / elapsed))
+        if self._total is not None:
+            done = f"{done.removesuffix(self._unit).strip()} of {amount(self._total, self._unit)}"
+        print(f"{self._description}: {done}, {rate}/s, {elapsed:.0f} s")  # noqa: T201
 
 
 @contextmanager
@@ -70,16 +71,37 @@ def progress(description: str, total: float | None, unit: str) -> Iterator[Advan
         return
     from configs.progress_bar import bar  # here: it loads slowly, and most commands show none
 
-    with bar(console, description, total, unit, human) as shown:
+    with bar(console, description, total, unit, amount) as shown:
         yield shown
 
 
 def human(value: float) -> str:
     """A number in at most four digits and a suffix: 1234567 -> '1.23M'."""
-    for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{suffix}" if abs(value) < 1e15 else f"{value:.3g}"
-    return f"{value:.3g}"
+    number, suffix = _scaled(value, "TBMk")
+    return f"{number}{suffix}"
+
+
+def human_bytes(size: float) -> str:
+    """Bytes in the multiple that fits: 1234567 -> '1.23 MB'."""
+    number, prefix = _scaled(size, "TGMk")
+    return f"{number} {prefix}B" if prefix else f"{number} bytes"
+
+
+def amount(value: float, unit: str) -> str:
+    """A number with its unit, megabytes as `human_bytes`: (1020, 'MB') -> '1.02 GB'."""
+    return human_bytes(value * 1e6) if unit == "MB" else f"{human(value)} {unit}"
+
+
+def _scaled(value: float, suffixes: str) -> tuple[str, str]:
+    for exponent, suffix in zip((12, 9, 6, 3), suffixes, strict=True):
+        if 0.9995 * 10**exponent <= abs(value) < 1e15:  # what rounds to 1000 is 1 of the next
+            return f"{value / 10**exponent:.3g}", suffix
+    return f"{value:.3g}", ""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 -> '1 item', 1234 -> '1,234 items'."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def short(path: Path) -> Path:

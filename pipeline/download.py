@@ -21,7 +21,7 @@ from datatrove.pipeline.base import PipelineStep
 from huggingface_hub import hf_hub_url
 from huggingface_hub.file_download import http_get
 
-from configs.terminal import human, progress
+from configs.terminal import human_bytes, progress
 from pipeline.errors import BuildError
 from pipeline.executor import LocalRunner, Runner, worker_pool
 from pipeline.hub import HubFile
@@ -206,7 +206,7 @@ class DownloadStage(Stage):
         free = shutil.disk_usage(cache_directory()).free
         if needed > free:
             raise BuildError(
-                f"{self.name}: {human(needed)}B are to be fetched into {cache_directory()}, which "
-                f"has {human(free)}B free; make room, set TALLY_CACHE to a larger disk, or take "
-                "less with `max_files`"
+                f"{self.name}: {human_bytes(needed)} are to be fetched into {cache_directory()}, "
+                f"which has {human_bytes(free)} free; make room, set TALLY_CACHE to a larger "
+                "disk, or take less with `max_files`"
             )

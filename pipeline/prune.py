@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from configs.terminal import console, human, short
+from configs.terminal import console, human_bytes, short
 
 _STAGE = re.compile(r".+-[0-9a-f]{16}")
 
@@ -24,18 +24,14 @@ def tidy(work: Path, used: Iterable[Path], prune: bool) -> None:
     """
     stages = {path for path in work.iterdir() if path.is_dir() and _STAGE.fullmatch(path.name)}
     unused = stages - set(used)
-    old, kept = _bytes(unused), _bytes(stages - unused)
+    old, kept = (human_bytes(_bytes(folders)) for folders in (unused, stages - unused))
     if prune:
         for path in unused:
             shutil.rmtree(path)
-        console.print(
-            f"{short(work)}: {human(old)}B deleted, {human(kept)}B of this configuration kept"
-        )
+        console.print(f"{short(work)}: {old} deleted, {kept} of this configuration kept")
         return
-    more = f", and {human(old)}B of other configurations, which --prune deletes" if unused else ""
-    console.print(
-        f"{short(work)}: {human(kept)}B for the next build to reuse{more}", soft_wrap=True
-    )
+    more = f", and {old} of other configurations, which --prune deletes" if unused else ""
+    console.print(f"{short(work)}: {kept} for the next build to reuse{more}", soft_wrap=True)
 
 
 def _bytes(folders: Iterable[Path]) -> int:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from configs.outputs import output_path, require_place
-from configs.terminal import console, human, progress
+from configs.terminal import console, counted, human_bytes, progress
 
 if TYPE_CHECKING:
     from shards.reader import Dataset
@@ -53,8 +53,8 @@ def verify(dataset: DatasetAddress) -> None:
         report = verify_dataset(opened.path, lambda done: bar.advance(done / 1e6))
     require_sound(report)
     console.print(
-        f"sound: dataset {report.dataset_id}, {report.files} files, {human(report.bytes)} bytes, "
-        f"{report.documents:,} documents, {report.tokens:,} tokens"
+        f"sound: dataset {report.dataset_id}, {report.files} files, {human_bytes(report.bytes)}, "
+        f"{counted(report.documents, 'document')}, {counted(report.tokens, 'token')}"
     )
 
 
@@ -110,7 +110,7 @@ def inspect(
         for match in matches:
             _print(look.match_lines(opened, match))
         at_most = " (--limit)" if len(matches) == limit else ""
-        console.print(f"{len(matches)} place(s){at_most}")
+        console.print(f"{counted(len(matches), 'place')}{at_most}")
     elif sample:
         for document in look.sample(chosen, sample, seed):
             _print(look.document_lines(opened, document, whole=False))
@@ -133,7 +133,7 @@ def _make_text_index(dataset: "Dataset") -> None:
     total = sum(stream.facts.shards[number].tokens for stream, number in made.missing())
     with progress("index", total / 1e6, "M tokens") as bar:
         made.build(lambda count: bar.advance(count / 1e6))
-    console.print(f"wrote {made.directory}: {human(made.num_bytes())} bytes; may be deleted")
+    console.print(f"wrote {made.directory}: {human_bytes(made.num_bytes())}; may be deleted")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from configs.terminal import console, human
+from configs.terminal import console, human_bytes
 from shards.manifest import ShardFacts
 from shards.plan import Plan
 from shards.plan_file import load_plan
@@ -75,8 +75,8 @@ def verify_shards(plan: Plan, datasets: Mapping[str, Dataset], heldout: str | No
         for shard in _shards(datasets[source.name], source.source, split)
     ]
     if local_rank == 0:
-        size = human(sum(shard.bytes for _, shard in used))
-        console.print(f"verifying the checksums of {len(used)} shards, {size} bytes")
+        size = human_bytes(sum(shard.bytes for _, shard in used))
+        console.print(f"verifying the checksums of {len(used)} shards, {size}")
     for dataset, shard in used[local_rank::local_size]:
         dataset.files.prove(shard.path)
 

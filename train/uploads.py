@@ -17,13 +17,19 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
-from configs.terminal import console, human
+from configs.terminal import console, human_bytes
 from configs.train import TrainConfig
 from shards.atomic import atomic_write
 from shards.ledger import LEDGER_NAME
 from shards.plan import Plan
 from shards.plan_file import load_plan
-from train.checkpoint import checkpoint_path, latest_checkpoint, list_checkpoints, verify
+from train.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    latest_checkpoint,
+    list_checkpoints,
+    verify,
+)
 from train.errors import TrainError
 from train.remote_run import CHECKPOINT, RUN, RemoteRun, Sent, StoredManifest
 from train.run_dir import CONFIG_NAME, PLAN_NAME, RESTARTS_NAME, read_config
@@ -125,8 +131,8 @@ class _Uploader(threading.Thread):
         self._there.add(step)
         seconds = time.monotonic() - started
         _note(self._run_dir, step, sent, seconds, self._failed + 1)
-        size = human(sent.bytes)
-        console.print(f"checkpoint of step {step} is at {self._remote.address}: {size} bytes")
+        size = human_bytes(sent.bytes)
+        console.print(f"checkpoint of step {step} is at {self._remote.address}: {size}")
         shutil.rmtree(_aside(self._run_dir), ignore_errors=True)
         self._remote.rotate(self._keep, self._milestones)
 
@@ -177,26 +183,27 @@ def _note(run_dir: Path, step: int, sent: Sent, seconds: float, tries: int) -> N
         file.write(json.dumps(line) + "\n")
 
 
-def restore(run_dir: Path, config: TrainConfig, plan: Plan) -> None:
+def restore(run_dir: Path, config: TrainConfig, plan: Plan) -> Checkpoint | None:
     """Where remote storage has a newer checkpoint than RUN, bring it and what belongs to it.
+
+    Returns the newest checkpoint, whose checksums were looked at; None where nothing is stored.
 
     Raises:
         TrainError: the storage cannot be used, or holds another run under this name.
     """
     if config.checkpoint.remote is None:
-        return
+        return None
     remote = RemoteRun(config.checkpoint.remote, config.name)
     steps = remote.steps()
     if not steps:
-        return
+        return None
+    local = latest_checkpoint(run_dir)
     for step in reversed(steps):
         try:
             manifest = remote.manifest(step)
             _refuse_other(remote, manifest, config, plan, run_dir)
-            local = latest_checkpoint(run_dir)
-            if local is None or local.step < step:
-                _bring(remote, manifest, run_dir)
-            return
+            newer = local is None or local.step < step
+            return _bring(remote, manifest, run_dir) if newer else local
         except _OtherRun:
             raise
         except TrainError as error:
@@ -229,18 +236,20 @@ def _refuse_other(
         )
 
 
-def _bring(remote: RemoteRun, manifest: StoredManifest, run_dir: Path) -> None:
+def _bring(remote: RemoteRun, manifest: StoredManifest, run_dir: Path) -> Checkpoint:
     """Fetch a step; the checkpoint comes last into place, when all that it needs is there."""
-    size = human(sum(file.bytes for file in manifest.files.values()))
-    console.print(f"fetching step {manifest.step} from {remote.address}: {size} bytes")
+    size = human_bytes(sum(file.bytes for file in manifest.files.values()))
+    console.print(f"fetching step {manifest.step} from {remote.address}: {size}")
     final = checkpoint_path(run_dir, manifest.step)
     folder = final.with_name(f"tmp-fetched-{final.name}")
     shutil.rmtree(folder, ignore_errors=True)
     remote.fetch(manifest, folder)
-    verify(folder / CHECKPOINT)
+    hashed = {n.removeprefix(f"{CHECKPOINT}/"): file.blake3 for n, file in manifest.files.items()}
+    verify(folder / CHECKPOINT, hashed)
     for file in sorted((folder / RUN).iterdir()):
         with atomic_write(run_dir / file.name) as out:
             out.write(file.read_bytes())
     shutil.rmtree(final, ignore_errors=True)
     (folder / CHECKPOINT).rename(final)
     shutil.rmtree(folder)
+    return Checkpoint(final, manifest.step)
