@@ -22,7 +22,8 @@ def _directory(folder: Path) -> Path:
     folders = sorted({folder, Path(__file__).parent})
     contents = (file.read_bytes() for each in folders for file in sorted(each.glob("*.py")))
     with_kernels = (content for content in contents if b"numba" in content or b".jit" in content)
-    return cache_directory() / "kernels" / blake3(b"".join(with_kernels)).hexdigest()[:16]
+    root = Path(numba.config.CACHE_DIR or cache_directory() / "kernels")  # NUMBA_CACHE_DIR
+    return root / blake3(b"".join(with_kernels)).hexdigest()[:16]
 
 
 def kernel(function: Callable[..., Any]) -> Any:

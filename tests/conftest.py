@@ -7,9 +7,13 @@ from importlib import import_module
 import pytest
 from hypothesis import HealthCheck, settings
 
+from shards.cache import cache_directory
+
 # Before anything imports torch. Its threads wait for each other by running: with more of them than
 # cores, which is what several test processes make, a tiny model costs four times as much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled kernels of one process serve the others, whatever cache a test gives them: half a minute.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_directory() / "kernels"))
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile(
