@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
+from configs.base import sections
+
 _WIDTH = 92
 _STEP = "  "
 
@@ -112,14 +114,6 @@ def _is_kind(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
         if field.is_required() and name not in value:
             return False
     return True
-
-
-def sections(annotation: Any) -> list[type[BaseModel]]:
-    """Types of ours that an annotation, or a tuple of them, names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    parts = annotation if isinstance(annotation, tuple) else get_args(annotation)
-    return [model for part in parts for model in sections(part)]
 
 
 def _default(field: FieldInfo) -> Any:

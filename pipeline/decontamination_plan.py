@@ -1,7 +1,8 @@
 """The stages of decontamination, wired together for `pipeline.plan`."""
 
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import contamination.clusters
 import contamination.halves
@@ -55,12 +56,12 @@ class DecontaminationPlanner:
 
     def plan(self, config: DecontaminationConfig) -> DecontaminationStages:
         """All stages; nothing is read or written."""
-        inputs, key = self.filtered.files(), index_key(self.benchmarks)
-        deduped, revised = self.deduped, self.revised
-        folders = [stage.directory for stage in revised.values()]
-        code = {"recipe": RECIPE_HASH, "index": key}
-        identity = [decontamination_removal.benchmark_identity(each) for each in self.benchmarks]
-        index = self.stage(
+        index = self._index()
+        scanned = self._scan(index)
+        return DecontaminationStages(index, scanned, self._remove(index, scanned, config))
+
+    def _index(self) -> Stage:
+        return self.stage(
             "benchmarks",
             [
                 contamination.index,
@@ -68,27 +69,35 @@ class DecontaminationPlanner:
                 contamination.lookup,
                 contamination.sequences,
             ],
-            code,
+            self._code,
             num_tasks=1,
             steps=lambda d: [decontamination.BuildIndex(self.benchmarks, d)],
-            recount=lambda d: {"benchmarks": identity},
+            recount=lambda d: {"benchmarks": self._identity},
             weights=lambda: [1.0],
         )
-        path = index.directory / f"index-{key}"
-        scanned = self.stage(
+
+    def _scan(self, index: Stage) -> Stage:
+        inputs, duplicates = self.filtered.files(), self.deduped.directory / DUPLICATES
+        folders, path = self._folders, self._index_folder(index)
+        return self.stage(
             "scan",
             [contamination.lookup, contamination.scan, contamination.surprisal, decontamination],
-            {"dedup": deduped.key, "revised": keys_of(revised), "index": index.key, **code},
+            {
+                "dedup": self.deduped.key,
+                "revised": keys_of(self.revised),
+                "index": index.key,
+                **self._code,
+            },
             num_tasks=len(inputs),
-            steps=lambda d: [
-                decontamination.ScanForItems(
-                    inputs, deduped.directory / DUPLICATES, folders, path, d
-                )
-            ],
+            steps=lambda d: [decontamination.ScanForItems(inputs, duplicates, folders, path, d)],
             recount=partial(decontamination.weigh_words, len(inputs), path),
             weights=self.filtered.weights,
         )
-        removed = self.stage(
+
+    def _remove(self, index: Stage, scanned: Stage, config: DecontaminationConfig) -> Stage:
+        inputs, hits = self.filtered.files(), scanned.directory
+        folders, path = self._folders, self._index_folder(index)
+        return self.stage(
             "decontaminate",
             [
                 contamination.clusters,
@@ -98,21 +107,33 @@ class DecontaminationPlanner:
                 decontamination,
                 decontamination_removal,
             ],
-            {"scan": scanned.key, "config": config.model_dump(), "benchmarks": identity},
+            {"scan": scanned.key, "config": config.model_dump(), "benchmarks": self._identity},
             num_tasks=len(inputs),
             steps=lambda d: [
-                decontamination_removal.RemoveItems(
-                    inputs, folders, path, scanned.directory, config, d
-                )
+                decontamination_removal.RemoveItems(inputs, folders, path, hits, config, d)
             ],
             recount=partial(
                 decontamination_removal.removal_facts,
                 self.benchmarks,
                 config,
                 path,
-                scanned.directory,
+                hits,
                 len(inputs),
             ),
             weights=self.filtered.weights,
         )
-        return DecontaminationStages(index, scanned, removed)
+
+    @property
+    def _code(self) -> dict[str, str]:
+        return {"recipe": RECIPE_HASH, "index": index_key(self.benchmarks)}
+
+    @property
+    def _identity(self) -> list[dict[str, Any]]:
+        return [decontamination_removal.benchmark_identity(each) for each in self.benchmarks]
+
+    @property
+    def _folders(self) -> list[Path]:
+        return [stage.directory for stage in self.revised.values()]
+
+    def _index_folder(self, index: Stage) -> Path:
+        return index.directory / f"index-{index_key(self.benchmarks)}"

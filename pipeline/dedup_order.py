@@ -124,7 +124,7 @@ class OrderDocuments(PipelineStep):
             order = np.lexsort((rows, keys))
             rows, same = rows[order], equal_to_last(keys[order])
             again = np.flatnonzero(same)
-            refuse_repeated_ids(corpus, rows[again - 1], rows[again])
+            _refuse_equal_ids(corpus, rows[again - 1], rows[again])
 
 
 def equal_to_last(*keys: Keys) -> NDArray[np.bool_]:
@@ -134,7 +134,7 @@ def equal_to_last(*keys: Keys) -> NDArray[np.bool_]:
     return out
 
 
-def refuse_repeated_ids(corpus: Corpus, left: Ints, right: Ints) -> None:
+def _refuse_equal_ids(corpus: Corpus, left: Ints, right: Ints) -> None:
     """Raise BuildError where a document's id is that of another one: decisions are keyed by it."""
     ids, others = corpus.ids(left).to_pylist(), corpus.ids(right).to_pylist()
     sources = [corpus.inputs[number].source for number in corpus.file_of(right)]

@@ -44,19 +44,20 @@ from pipeline.shape_store import shape_store
 from pipeline.word_table import WordTable
 
 MODULES = [
-    *(
-        sys.modules[__name__],
-        addresses,
-        ascii_patterns,
-        characters,
-        cutting,
-        edits,
-        gopher,
-        language,
-        lines,
-        modular,
-    ),
-    *(phrases, shapes, word_table, words),
+    sys.modules[__name__],
+    addresses,
+    ascii_patterns,
+    characters,
+    cutting,
+    edits,
+    gopher,
+    language,
+    lines,
+    modular,
+    phrases,
+    shapes,
+    word_table,
+    words,
 ]
 """The code that decides what a profile keeps."""
 FOLDERS = ("kept", "dropped", "edited")

@@ -17,7 +17,6 @@ from pipeline.word_table import Words
 from pipeline.words import MAX_CHUNK
 
 _BLANK = np.uint64(ord(" ") + 1)
-_ONE = np.uint64(1)
 
 
 def top_phrases(words: Words, shortest: int, longest: int) -> list[int]:

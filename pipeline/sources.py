@@ -27,9 +27,10 @@ from pipeline.hub import HubFile, Pin
 from pipeline.streams import InputFile
 from pipeline.tables import ReadJsonl, ReadParquet, Rows, check_parquet_columns, into_parts
 from pipeline.text_files import ReadText, into_tasks
-from pipeline.warc import ReadWarc, extractor
+from pipeline.warc import ReadWarc, extraction, extractor
 from pipeline.wheel_text import ReadWheelText, member_bytes
 from shards.cache import cache_directory
+from shards.remote import is_remote
 from shards.wheels import fetch_wheel
 
 
@@ -124,7 +125,8 @@ def _resolve_files(
         return _text_source(spec, pin, files, sizes)
     if isinstance(spec, WarcSource):
         extractor(spec)  # says what is not installed, before anything runs
-        return ResolvedSource(spec, pin, sizes, lambda _: ReadWarc(files, spec))
+        pinned = pin | {"extraction": extraction()}
+        return ResolvedSource(spec, pinned, sizes, lambda _: ReadWarc(files, spec))
     if isinstance(spec, ParquetSource):
         for path in paths:
             check_parquet_columns(path, spec)
@@ -133,7 +135,7 @@ def _resolve_files(
 
 def _whole(path: str) -> str:
     """The path as tasks on other machines understand it."""
-    return path if streams.is_remote(path) else os.path.abspath(path)
+    return path if is_remote(path) else os.path.abspath(path)
 
 
 def _text_source(
@@ -192,7 +194,8 @@ def _matches(name: str, patterns: tuple[str, ...]) -> list[str]:
 
 def canonical(spec: Source) -> dict[str, Any]:
     """What of a source's configuration decides its extracted text; JSON."""
-    # The pin has the commit; which name it was asked for by does not matter.
-    unimportant = {"licence", "profile", "revision"}
+    # The pin has the commit; which name it was asked for by does not matter. Rules come later.
+    rules = {"profile", "edits", "min_characters", "max_characters"}
+    unimportant = {"licence", "revision", *rules}
     values: dict[str, Any] = json.loads(spec.model_dump_json(exclude=unimportant))
     return values

@@ -25,6 +25,7 @@ from pipeline.task_report import report_share
 from shards import remote
 from shards.address_check import refuse_secrets
 from shards.hashing import blake3_file
+from shards.remote import is_remote
 
 _LINES_A_REPORT = 256
 _CHUNK = 1 << 20
@@ -76,11 +77,6 @@ def _spelled(path: str) -> str:
             "name it; rename the file"
         ) from None
     return path
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is an address."""
-    return "://" in path
 
 
 def facts(path: str) -> dict[str, Any]:

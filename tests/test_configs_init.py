@@ -14,8 +14,9 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from configs.base import sections
 from configs.build import BuildConfig
-from configs.commented import commented, sections
+from configs.commented import commented
 from configs.errors import ConfigError
 from configs.loading import load, parse_yaml
 from configs.mixture import Amount

@@ -185,14 +185,9 @@ def _summary(evidence: Evidence) -> Line:
         card_data.total(evidence, "unique_tokens"),
         " of them different positions of the data)",
     )
-    names = " and ".join(
-        filter(
-            None,
-            [", ".join(s.name for s in card_data.sources(evidence)[:-1])]
-            + [s.name for s in card_data.sources(evidence)[-1:]],
-        )
-    )
-    return (*(size or ("A language model",)), *(read or ()), f" from {names}.")
+    names = [source.name for source in card_data.sources(evidence)]
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    return (*(size or ("A language model",)), *(read or ()), f" from {listed}.")
 
 
 def shown_ids(rendered: Rendered, page: str) -> list[str]:

@@ -4,7 +4,6 @@ from typing import Any
 
 from train.card_content import (
     Block,
-    Figure,
     Line,
     Paragraph,
     Section,
@@ -16,12 +15,11 @@ from train.card_content import (
 )
 from train.card_cost import cost_note, cost_rows
 from train.card_data import sources, total
-from train.curves import Series, chart, moving_average
+from train.curves import Series, figure, moving_average
 from train.facts import Evidence, Fact, pointer
 
 _CONFIG, _METRICS, _PLAN = "run/config.yaml", "run/metrics.jsonl", "run/plan.json"
 _HELD_OUT, _EXPORT, _ORIGIN = "run/eval/heldout.json", "run/export/export.json", "run/origin.json"
-_WIDE, _NARROW = 720, 380
 Rows = list[tuple[str, Fact | None]]
 
 
@@ -187,7 +185,7 @@ def _curves(evidence: Evidence) -> tuple[Block, ...]:
     if "tokens_per_s" in lines[0]:
         rates = [entry["tokens_per_s"] for entry in lines]
         speed = [Series("tokens/s", "strong", tokens, rates)]
-        figures.append(_figure(speed, x_label, "tokens/s", ("Speed of every step, in tokens/s.",)))
+        figures.append(figure(speed, x_label, "tokens/s", ("Speed of every step, in tokens/s.",)))
     return tuple(figures)
 
 
@@ -197,7 +195,7 @@ def _loss_figure(
     losses = [entry["loss"] for entry in lines]
     span = max(1, len(losses) // 30)
     series = [
-        Series("each step", "faint", *_known(xs, losses)),
+        Series("each step", "faint", xs, losses),
         Series(
             f"mean of {span}" if span > 1 else "each step",
             "strong",
@@ -220,18 +218,4 @@ def _loss_figure(
             entropy,
             "): the best that a model without context could do on them.",
         )
-    return _figure(series, x_label, "loss", caption)
-
-
-def _known(xs: list[float], losses: list[float | None]) -> tuple[list[float], list[float]]:
-    """Without the steps that were skipped, which have no loss."""
-    pairs = [(x, loss) for x, loss in zip(xs, losses, strict=True) if loss is not None]
-    return [x for x, _ in pairs], [loss for _, loss in pairs]
-
-
-def _figure(series: list[Series], x_label: str, y_label: str, caption: Line) -> Figure:
-    return Figure(
-        wide=chart(series, x_label, y_label, _WIDE),
-        narrow=chart(series, x_label, y_label, _NARROW),
-        caption=caption,
-    )
+    return figure(series, x_label, "loss", caption)

@@ -10,14 +10,13 @@ from pathlib import Path
 from configs.outputs import require_place
 from configs.terminal import console
 from shards.atomic import write_json_atomic, write_text_atomic
-from train.card_content import Block, Card, Figure, Line, Paragraph, Section, cell, section, table
+from train.card_content import Block, Card, Line, Paragraph, Section, cell, section, table
 from train.card_page import render_page
 from train.compare_data import data_section, dataset_roots, leaves
-from train.curves import Series, chart, moving_average
+from train.curves import Series, figure, moving_average
 from train.errors import TrainError
 from train.facts import Evidence, Fact, pointer
-from train.matrix import Arm, expand, factor_rows, print_arms, read_arms, rows, to_json
-from train.seed_table import seed_rows
+from train.matrix import Arm, expand, factor_rows, print_arms, read_arms, rows, seed_rows, to_json
 
 _FOOTER = "Every figure was read from a file of its run; point at one to see which."
 
@@ -145,13 +144,8 @@ def _curve_section(evidence: Evidence, runs: Mapping[str, Path]) -> Section | No
             if (found := _curve(evidence, name, column, tone)) is not None
         ]
         if series:
-            blocks.append(
-                Figure(
-                    wide=chart(series, x_label, "loss", 720),
-                    narrow=chart(series, x_label, "loss", 380),
-                    caption=(f"Training loss in nats a token over {x_label}, smoothed.",),
-                )
-            )
+            caption = f"Training loss in nats a token over {x_label}, smoothed."
+            blocks.append(figure(series, x_label, "loss", (caption,)))
     return section("Curves", blocks)
 
 

@@ -8,9 +8,11 @@ from html import escape
 from typing import Literal
 
 from configs.terminal import human
+from train.card_content import Figure, Line
 
 _HEIGHT, _LEFT, _RIGHT, _BOTTOM = 300, 52, 14, 40
 _LEGEND_ROW = 20
+_WIDE, _NARROW = 720, 380
 _MAX_POINTS = 400
 STANDALONE_STYLE = """<style>
  text{font:12px system-ui,sans-serif;fill:#57606a} .grid{stroke:#8884;stroke-width:1}
@@ -82,6 +84,12 @@ def _is_known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def figure(series: Sequence[Series], x_label: str, y_label: str, caption: Line) -> Figure:
+    """A chart for a desk and one for a phone, in which letters keep their size."""
+    wide, narrow = (chart(series, x_label, y_label, width) for width in (_WIDE, _NARROW))
+    return Figure(wide, narrow, caption)
+
+
 def chart(series: Sequence[Series], x_label: str, y_label: str, width: int) -> str:
     """An SVG of `width` units; x starts at 0, y spans the data.
 
@@ -89,7 +97,7 @@ def chart(series: Sequence[Series], x_label: str, y_label: str, width: int) -> s
         series: drawn in order, named in a legend at the top.
         x_label: what x is, with its unit.
         y_label: what y is, with its unit.
-        width: 720 for a desk, 380 for a phone: letters keep their size.
+        width: of the drawing; heights and letters are the same for all.
     """
     lines = [s for s in map(_known, series) if len(s.ys)]
     low, high = min(min(s.ys) for s in lines), max(max(s.ys) for s in lines)

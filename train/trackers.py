@@ -16,7 +16,8 @@ from configs.train import TrainConfig
 from shards.atomic import atomic_write
 from train.errors import TrainError
 
-_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+_PACKAGES = ("tensorboard", "wandb")
+"""Trackers that are packages of the same name."""
 CSV_NAME = "metrics.csv"
 
 
@@ -37,7 +38,7 @@ def check_trackers(names: Sequence[str]) -> None:
         TrainError: with the extra that brings it.
     """
     for name in names:
-        if name in _PACKAGES and importlib.util.find_spec(_PACKAGES[name]) is None:
+        if name in _PACKAGES and importlib.util.find_spec(name) is None:
             raise TrainError(
                 f"trackers: {name} needs a package that is not installed; "
                 f"pip install 'tallylm[{name}]', or take it out of trackers"
