@@ -16,6 +16,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
+from numba.core import config as numba_config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -56,19 +57,26 @@ def identifier() -> LanguageIdentifier:
     Raises:
         BuildError: the processor cannot run its compiled code.
     """
-    require_half_precision(get_host_cpu_features())
+    require_half_precision(get_host_cpu_features(), numba_config.CPU_FEATURES)
     return _Identifier.from_model_file(MODEL_FILE, norm_probs=True).prepare()
 
 
-def require_half_precision(features: Mapping[str, bool]) -> None:
-    """Refuse a processor that does not read float16: `_widened` would end the process there.
+def require_half_precision(features: Mapping[str, bool], chosen: str | None) -> None:
+    """Refuse to compile without reading float16: `_widened` would end the process there.
 
     Args:
         features: of the processor, by LLVM's names; those of ARM have no `f16c` and need none.
+        chosen: the ones that numba is told to use instead, `+sse4.2,-f16c`; None for all.
 
     Raises:
-        BuildError: an x86 of before 2012.
+        BuildError: an x86 of before 2012, or the environment has numba make code for one.
     """
+    if "f16c" in features and chosen is not None and "+f16c" not in chosen.split(","):
+        raise BuildError(
+            "language filter: it needs F16C instructions, which NUMBA_CPU_FEATURES, or "
+            "NUMBA_CPU_NAME=generic, leaves out; unset these variables, or have "
+            "NUMBA_CPU_FEATURES name +f16c"
+        )
     if not features.get("f16c", True):
         raise BuildError(
             "language filter: this processor has no F16C instructions; build on a newer one "

@@ -373,7 +373,15 @@ def test_an_alternative_that_needs_another_script_is_left_out() -> None:
 
 
 def test_a_processor_without_float16_is_refused() -> None:
-    require_half_precision({"f16c": True})
-    require_half_precision({"neon": True})
+    require_half_precision({"f16c": True}, None)
+    require_half_precision({"neon": True}, None)
     with pytest.raises(BuildError, match="no F16C instructions"):
-        require_half_precision({"f16c": False})
+        require_half_precision({"f16c": False}, None)
+
+
+def test_nor_is_code_made_for_one() -> None:
+    require_half_precision({"f16c": True}, "+sse4.2,+f16c")
+    require_half_precision({"neon": True}, "")
+    for chosen in ("", "+sse4.2,-f16c"):
+        with pytest.raises(BuildError, match="NUMBA_CPU_NAME=generic, leaves out; unset"):
+            require_half_precision({"f16c": True}, chosen)
