@@ -1,6 +1,7 @@
-"""A scan that other machines do: what they need to know, and who hands it to them.
+"""A scan that other machines do: what they are told, and the function that sends them to work.
 
-Executors are the build's. This folder knows only what one is to do; `tally` puts the two together.
+Executors belong to the build, which this folder must not import. So it only describes the job, and
+`tally` hands in the function.
 """
 
 from collections.abc import Callable, Sequence

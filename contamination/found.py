@@ -1,4 +1,4 @@
-"""What was found of each item, over all its places, and what a run trained on of them."""
+"""Findings summed up by item: over all its places, and how often a run trained on them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Compiled kernels whose disk cache knows all the source they are made of.
+"""Compiled kernels whose cache on disk covers all the source they are made of.
 
 numba keys its cache by the file of the function alone. A kernel that calls one of another file
 would stay as it was when only that other file changes, and the audit would run with two

@@ -36,7 +36,7 @@ class Document(NamedTuple):
 
 
 class DocumentReader:
-    """Looks documents of one stream up."""
+    """Looks up documents of one stream."""
 
     def __init__(self, stream: TokenStream) -> None:
         self.stream = stream

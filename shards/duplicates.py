@@ -97,7 +97,7 @@ class Duplicates:
 
 
 def find_duplicates(streams: Mapping[int, TokenStream]) -> Duplicates | None:
-    """Documents that are more than once in these streams, by number of the source; None if none.
+    """Documents that occur more than once in these streams, by number of the source; None if none.
 
     Texts are compared by the first half of their hash, and those that agree by the whole: at
     10 M documents this takes seconds.

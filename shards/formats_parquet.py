@@ -1,7 +1,7 @@
 """Parquet, one row a document: id, text, tokens, origin; for `datasets`, DuckDB, polars, people.
 
-`tokens` are exactly the document's, EOS included. Text is decoded
-with the dataset's tokenizer, the only place where it is kept.
+`tokens` are exactly the document's, EOS included. A dataset keeps no text, so the text is decoded
+from them with the dataset's tokenizer.
 """
 
 from collections.abc import Iterator

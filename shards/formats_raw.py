@@ -1,8 +1,8 @@
 """nanoGPT and llm.c: files of tokens, with or without a header, and no index of documents.
 
-nanoGPT reads one headerless uint16 `train.bin` and one `val.bin`. llm.c and
-modded-nanogpt read `<name>_train_000000.bin` with a header of 256 int32: a magic number, a version,
-the number of tokens.
+nanoGPT reads one headerless uint16 `train.bin` and one `val.bin`. llm.c and modded-nanogpt read
+`<name>_train_000000.bin` with a header of 256 int32: a magic number, a version, the number of
+tokens.
 """
 
 from pathlib import Path

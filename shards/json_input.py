@@ -12,7 +12,7 @@ def parse_json(raw: bytes, where: str, error: type[Exception] = DatasetError) ->
 
     Args:
         raw: the file's content, or a line of it.
-        where: it lies, for the message.
+        where: the file and place, for the message.
         error: what to raise.
 
     Raises:

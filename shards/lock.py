@@ -24,12 +24,12 @@ _here: set[str] = set()  # held by this process, to which the system would give 
 def held(
     path: Path, what: str, way_out: str, error: type[Exception] = DatasetError
 ) -> Iterator[None]:
-    """Hold the lock file `path`, which is made for the time and removed at the end.
+    """Hold the lock file `path`, which exists while it is held.
 
     Args:
         path: the lock file.
-        what: is locked and by what kind of owner ("DIR is in use by another build"), for the
-            message, which then names the owner.
+        what: what is locked, and by what kind of owner ("DIR is in use by another build"); the
+            message goes on with the owner's name.
         way_out: what the user can do about it.
         error: what to raise.
 

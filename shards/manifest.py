@@ -255,7 +255,7 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
 
     Args:
         raw: the file's content.
-        where: it lies, for messages.
+        where: the file, for messages.
 
     Raises:
         DatasetError: unknown format version or field, or an id that does not fit.

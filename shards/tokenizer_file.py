@@ -19,7 +19,7 @@ def load_tokenizer(path: Path, error: type[Exception] = DatasetError) -> Tokeniz
         error: what to raise.
 
     Raises:
-        DatasetError: it is none, or an id is out of all proportion; or `error` instead.
+        DatasetError: not a tokenizer.json, or an id is far too large; or `error` instead.
     """
     try:
         tokenizer = Tokenizer.from_file(str(path))

@@ -1,4 +1,4 @@
-"""Keys and values that a model keeps of the tokens it has read, so as not to read them again."""
+"""Keys and values of the tokens that a model has read, kept so that it need not read them again."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""When memory runs out: what the plan reckoned, and which settings would fit."""
+"""When memory runs out: what the plan estimated, and which settings would fit."""
 
 import os
 from collections.abc import Iterator

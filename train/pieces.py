@@ -1,4 +1,4 @@
-"""Weights and moments made whole, out of an engine that holds pieces of them, and back in.
+"""Weights and moments taken whole from an engine that holds pieces of them, and put back.
 
 From ZeRO stage 1 on DeepSpeed keeps AdamW's float32 weights and moments in flat pieces, cut by the
 number of ranks. Its tensor-fragment functions (`deepspeed.utils`) read and write them by parameter,

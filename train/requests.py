@@ -1,4 +1,4 @@
-"""lm-eval's generation requests on our decoder: batched, stop strings, what fits the context."""
+"""lm-eval's generation requests, answered by our decoder: in batches, cut at stop strings."""
 
 import json
 from collections import defaultdict

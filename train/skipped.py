@@ -1,4 +1,4 @@
-"""Which documents a step read whose gradient was not finite: the first place to look."""
+"""The documents behind a step whose gradient was not finite: the first place to look."""
 
 from shards.tracing import trace_step
 from train.run_data import run_datasets

@@ -1,4 +1,4 @@
-"""Ranks that something else starts, each as `tally train`: torchrun, or whoever sets what it sets.
+"""Ranks that something else starts, each as `tally train`: torchrun, or what sets its variables.
 
 Rank 0 prepares RUN as `tally train` does anywhere; the others wait for it to say how that went.
 All ranks see RUN under the same path.
