@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,8 +110,7 @@ class DedupPlanner:
             DedupInput(name, path, signature_file(signed.directory, rank), rank >= len(self.own))
             for rank, (name, path) in enumerate(self.files)
         ]
-        sources = dict.fromkeys(name for name, _ in self.own)
-        self.priority = list(dict.fromkeys([*self.config.priority, *sources]))
+        self.priority = priority_of(self.config, [name for name, _ in self.own])
         order = self._order(signed)
         candidates = self._candidates(signed, order)
         sets = self._ngrams(candidates)
@@ -265,6 +264,11 @@ class DedupPlanner:
 
     def _shared(self) -> list[float]:
         return [sum(self.weights()) / self.tasks] * self.tasks
+
+
+def priority_of(config: DedupConfig, sources: Iterable[str]) -> list[str]:
+    """Which source keeps the copy: those of the configuration, then the others as they stand."""
+    return list(dict.fromkeys([*config.priority, *sources]))
 
 
 def _held_weights(held: HeldDataset) -> list[float]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline.build_manifest import config_json
+from pipeline.dedup_plan import priority_of
 from pipeline.errors import BuildError
 from pipeline.plan import Planner
 from shards.manifest import MANIFEST_NAME, Manifest, load_manifest
@@ -44,8 +45,10 @@ def _differences(manifest: Manifest, planner: Planner) -> list[str]:
     for pin in pins.values():
         pin.pop("unreadable", None)
     wanted = {name: source.pin for name, source in planner.sources.items()}
+    priority = priority_of(planner.config.dedup, planner.sources)  # sources may change places
     same = {
-        "configuration": manifest.config == config_json(planner.config),
+        "configuration": manifest.config == config_json(planner.config)
+        and manifest.dedup["priority"] == priority,
         "tokenizer": manifest.tokenizer.pin == (planner.given and planner.given.identity),
         "input files": pins == json.loads(json.dumps(wanted)),
         "held datasets": _held_ids(manifest) == [held.dataset_id for held in planner.held],

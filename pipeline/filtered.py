@@ -22,8 +22,8 @@ class Filtered(NamedTuple):
         return [name for name, stage in self.stages.items() for _ in range(stage.num_tasks)]
 
     @property
-    def keys(self) -> dict[str, str]:
-        """What the files' content hangs on."""
+    def keys(self) -> list[tuple[str, str]]:
+        """What the files' content hangs on, in reading order: tasks have their numbers from it."""
         return keys_of(self.stages)
 
     def ranks_of(self, source: str) -> range:
@@ -49,6 +49,6 @@ class Filtered(NamedTuple):
         return [characters / 1e6 for facts in kept for _, characters in facts["tasks"]]
 
 
-def keys_of(stages: dict[str, Stage]) -> dict[str, str]:
-    """The keys of stages, by their names."""
-    return {name: stage.key for name, stage in stages.items()}
+def keys_of(stages: dict[str, Stage]) -> list[tuple[str, str]]:
+    """Names and keys of stages; a list, since the order is a part of what a stage reads."""
+    return [(name, stage.key) for name, stage in stages.items()]

@@ -76,14 +76,17 @@ class SourcePlanner:
         )
 
     def _filter(self, name: str, extracted: Stage) -> Stage:
-        profile = self.sources[name].spec.profile
-        edits = filters.edits_of(self.sources[name].spec)
-        limits = filters.limits_of(self.sources[name].spec)
+        spec = self.sources[name].spec
+        profile, edits, limits = spec.profile, filters.edits_of(spec), filters.limits_of(spec)
+        lengths = [spec.min_characters, spec.max_characters]
         inputs, tasks = extracted.directory / "documents", extracted.num_tasks
         return self.stage(
             f"filter-{name}",
             [documents, *filters.MODULES],
-            {"extract": extracted.key, "profile": profile, "edits": sorted(edits)},
+            {
+                **{"extract": extracted.key, "profile": profile, "edits": sorted(edits)},
+                "lengths": lengths,
+            },
             num_tasks=tasks,
             steps=lambda d: [
                 ReadDocuments(inputs),

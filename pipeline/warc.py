@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from importlib.metadata import version
 from types import FrameType
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ from pipeline.streams import InputFile, check_unchanged, open_tracked, sound
 _ARCHIVED = ("response", "conversion")
 """Records that hold a page, or (in WET files) its text."""
 _CHUNK = 1 << 20
+_PACKAGES = ("faust-cchardet", "jusText", "lxml", "trafilatura", "warcio")
 
 
 class _TooLongError(BaseException):
@@ -138,6 +140,11 @@ def extractor(spec: WarcSource) -> Callable[[str], str | None]:
         ) from None
     extract: Callable[[str], str | None] = step.extract
     return extract
+
+
+def extraction() -> dict[str, str]:
+    """Versions of the packages that decide what text a page has, beside datatrove."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def _extracted(

@@ -3,6 +3,7 @@
 - Duplicates removed by position: other files, or a filter before, and other documents go.
 - Shards that an earlier run left, taken for part of the dataset.
 - A special token written out in a text, turned into a control token inside a document.
+- Files of an earlier run taken for those of another source that has their number now.
 
 Two more are in test_pipeline_build.py: a resumed stage that counts only its last tasks, and a
 changed configuration that is skipped because outputs are there. That datatrove's own reader reads
@@ -15,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from tokenizers import Tokenizer
 
 from configs.build import BuildConfig
 from pipeline.build import Built, build
+from pipeline.errors import BuildError
 
 EOS = "<|endoftext|>"
 WORDS = ["river", "hill", "stone", "cloud", "meadow", "winter", "harvest", "lantern", "bridge"]
@@ -104,3 +107,27 @@ def test_a_special_token_in_a_text_stays_text(tmp_path: Path) -> None:
     assert texts == {row["text"] for row in rows()}
     assert facts.round_trip is not None
     assert facts.round_trip.model_dump() == {"why_not": None, "documents": 60, "failed": 0}
+
+
+def test_sources_may_change_places(tmp_path: Path) -> None:
+    """Tasks are numbered by the order of the sources, which so is a part of what stages read."""
+    folder, output = write(tmp_path / "in", 3), tmp_path / "out"
+    values = {"kind": "jsonl", "licence": "CC0-1.0", "id": "id"}
+    a = {"a": values | {"paths": [f"{folder}/0.jsonl", f"{folder}/1.jsonl"]}}
+    b = {"b": values | {"paths": [f"{folder}/1.jsonl", f"{folder}/2.jsonl"], "id_prefix": "b/"}}
+    rest = {"name": "t", "tokenizer": {"vocab_size": 400}, "split": {"val_fraction": 0}}
+    one, other = (BuildConfig.model_validate(rest | {"sources": s}) for s in (a | b, b | a))
+    first = build(one, output)
+    assert first is not None
+    with pytest.raises(BuildError, match="built from other configuration; delete it"):
+        build(other, output)
+    output.rename(tmp_path / "first")
+    again, clean = build(other, output), build(other, tmp_path / "clean")
+    assert again is not None
+    assert clean is not None
+    assert again.manifest == clean.manifest
+    kept = [
+        {name: facts.splits["train"].documents for name, facts in built.manifest.sources.items()}
+        for built in (first, again)
+    ]
+    assert kept == [{"a": 38, "b": 19}, {"a": 19, "b": 38}]

@@ -123,6 +123,7 @@ def test_every_page_of_an_archive_is_a_document(tmp_path: Path, suffix: str) -> 
         ],
     )
     spec = WarcSource(kind="warc", licence="x", paths=(str(path),))
+    assert "trafilatura" in resolve("s", spec).pin["extraction"]  # another version, other text
     text = "On rivers\n" + "\n".join(RIVERS)
     assert read(ReadWarc([InputFile(str(path), "a")], spec)) == [
         ("<urn:1>", text, 1, None),
