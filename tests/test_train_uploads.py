@@ -14,10 +14,20 @@ import pytest
 from configs.loading import load
 from configs.train import TrainConfig
 from shards.atomic import write_json_atomic
+from shards.hashing import blake3_file
 from shards.plan import Plan
 from tests.s3_faults import Storage, faulty
 from tests.test_train_run import Bench, metrics, weights
-from train.checkpoint import begin, checkpoint_path, finish, list_checkpoints, prune, temporary_path
+from train import checkpoint
+from train.checkpoint import (
+    Checkpoint,
+    begin,
+    checkpoint_path,
+    finish,
+    list_checkpoints,
+    prune,
+    temporary_path,
+)
 from train.errors import TrainError
 from train.remote_run import RemoteRun
 from train.run_dir import plan_run, prepare
@@ -69,8 +79,8 @@ class Run:
         write_json_atomic(folder / "state.json", {"step": step})
         finish(self.path, step)
 
-    def restored(self) -> None:
-        restore(self.path, self.config, self.plan)
+    def restored(self) -> Checkpoint | None:
+        return restore(self.path, self.config, self.plan)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -111,6 +121,26 @@ def test_what_is_saved_arrives_is_rotated_and_can_be_had_elsewhere(
     third = Run(bench, tmp_path / "third")
     third.restored()  # says so, and takes the one before
     assert [c.step for c in list_checkpoints(third.path)] == [27]
+
+
+def test_a_fetched_checkpoint_is_hashed_once(
+    bench: Bench, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = Run(bench, tmp_path / "here"), Run(bench, tmp_path / "there")
+    here.prepare()
+    with uploading(here.path, here.config, here.plan):
+        here.save(3)
+    again: list[str] = []  # beside the comparison with the storage's manifest
+
+    def hashed(path: Path) -> str:
+        again.append(path.name)
+        return blake3_file(path)
+
+    monkeypatch.setattr(checkpoint, "blake3_file", hashed)
+    assert there.restored() == (checkpoint_path(there.path, 3), 3)
+    assert again == []
+    assert there.restored() == (checkpoint_path(there.path, 3), 3)  # that is there already
+    assert again == ["model.safetensors", "state.json"]
 
 
 def test_failures_are_said_and_tried_again(
