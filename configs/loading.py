@@ -7,13 +7,15 @@ section of it that is given as null is taken out.
 """
 
 import difflib
+import os
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from configs.base import sections
 from configs.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
@@ -46,9 +48,19 @@ def parse_yaml(text: str) -> Any:
     except ConfigError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"not readable as YAML: {error}") from None
+        raise ConfigError(f"not readable as YAML: {_where_and_why(error)}") from None
     _require_bounded(value)
     return value
+
+
+def _where_and_why(error: Exception) -> str:
+    """What the parser says, in one line, with what is meant where it does not say that."""
+    mark = getattr(error, "problem_mark", None)
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return " ".join(str(error).split())
+    context = f"{error.context}, " if error.context else ""
+    tab = "; indent with spaces, never with tabs" if "'\\t'" in str(error.problem) else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {context}{error.problem}{tab}"
 
 
 def _require_bounded(value: Any) -> None:
@@ -86,7 +98,7 @@ def load_settings(schema: type[T], overrides: Sequence[str], where: str) -> T:
     Args:
         schema: its type.
         overrides: the settings; the rest is as by default.
-        where: they were given, for messages.
+        where: where they were given, for messages.
 
     Raises:
         ConfigError: any of them is wrong; lists every mistake.
@@ -106,7 +118,7 @@ def _validated(values: dict[str, Any], schema: type[T], overrides: Sequence[str]
 
 
 def _other_kind(schema: type[BaseModel], values: dict[str, Any]) -> str:
-    """Words for a file that is sooner of the other kind, by its keys."""
+    """What to add for a file that, by its keys, is meant for another command."""
     for kind, keys in _KINDS.items():
         if len(keys & set(values)) > 1 and not keys & set(schema.model_fields):
             return f"; is it a configuration of `tally {kind}`?"
@@ -156,10 +168,15 @@ def _merged(base: Any, values: Any) -> Any:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     if not _is_file(path):
-        raise ConfigError(f"{path}: no such file; give the path of a YAML configuration")
+        kind = "is a folder" if os.path.isdir(path) else "no such file"
+        raise ConfigError(f"{path}: {kind}; give the path of a YAML configuration")
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
-    except (ConfigError, UnicodeDecodeError) as error:
+        values = parse_yaml(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: byte {error.start} is no UTF-8; save the file in that encoding"
+        ) from None
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected `key: value` lines at the top level")
@@ -220,11 +237,5 @@ def _known_keys(schema: type[BaseModel], location: Sequence[str | int]) -> list[
     for part in location:
         fields = [m.model_fields[part] for m in models if part in m.model_fields]
         if fields:
-            models = [model for field in fields for model in _models_in(field.annotation)]
+            models = [model for field in fields for model in sections(field.annotation)]
     return sorted({name for model in models for name in model.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]

@@ -154,7 +154,9 @@ def open_corpus(address: Path | str, text_column: str = "text", part: Part = WHO
     """
     path = Path(address)
     if not is_remote(address) and not path.exists():
-        raise AuditError(f"{path}: no such file or directory")
+        raise AuditError(
+            f"{path}: no such file or directory; give a dataset, a .jsonl or .parquet, or a folder"
+        )
     if is_remote(address) or (path / MANIFEST_NAME).is_file():
         from contamination.dataset_corpus import DatasetCorpus
 

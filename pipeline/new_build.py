@@ -94,7 +94,7 @@ def _files(what: str) -> tuple[list[str], str]:
             f"hub:OWNER/NAME, nor one of the presets {presets}"
         )
     if "://" not in what and not glob(what, recursive=True):
-        raise BuildError(f"--source {what}: no such file")
+        raise BuildError(f"--source {what}: no such file; give a path, a 'pattern', or a folder")
     return [what], found
 
 
@@ -112,6 +112,8 @@ def _text_column(path: str, kind: str) -> str:
     for name in _TEXT_NAMES:
         if name in columns:
             return name
+    if not columns:
+        raise BuildError(f"{files[0]}: no rows in it; give a file with text")
     raise BuildError(
         f"{files[0]}: which column is the text? Name it with --text: {', '.join(columns)}"
     )
@@ -152,7 +154,7 @@ def tokenizer(given: str) -> dict[str, Any]:
         return {"vocab_size": int(given)}
     if given.endswith(".json"):
         if not Path(given).is_file():
-            raise BuildError(f"--tokenizer {given}: no such file")
+            raise BuildError(f"--tokenizer {given}: no such file; give a tokenizer.json or a size")
         return {"file": given}
     if not re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?", given):
         raise BuildError(

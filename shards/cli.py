@@ -223,7 +223,8 @@ def trace(
     check = text is not None  # a step's tokens are compared with the ledger instead
     datasets = {name: Dataset.open(address, check=check) for name, address in addresses.items()}
     if step is not None:
-        tracing.check_step(run, plan, datasets, step)
+        if not tracing.check_step(run, plan, datasets, step) and not as_json:
+            console.print(f"[yellow]note:[/] step {step} is planned, not trained on yet")
         passages = tracing.trace_step(plan, datasets, step, None if as_json else look.LINE_TOKENS)
         if as_json:
             typer.echo(json.dumps([passage._asdict() for passage in passages], indent=1))

@@ -51,7 +51,7 @@ def _token_files(root: Path, suffix: str) -> list[Path]:
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such file or directory")
+        raise DatasetError(f"{root}: no such file or directory; give a file of tokens, or a folder")
     inside = (path.relative_to(root) for path in root.rglob(f"*{suffix}"))
     shown = (path for path in inside if not any(part.startswith(".") for part in path.parts))
     files = [root / path for path in sorted(shown, key=_natural) if (root / path).is_file()]

@@ -75,21 +75,24 @@ def streams_of(plan: Plan, datasets: Mapping[str, Dataset]) -> dict[str, TokenSt
     return streams
 
 
-def check_step(run: Path, plan: Plan, datasets: Mapping[str, Dataset], step: int) -> None:
+def check_step(run: Path, plan: Plan, datasets: Mapping[str, Dataset], step: int) -> bool:
     """Compare the tokens of a step, as they are now, with what the ledger says was trained on.
+
+    Returns whether it was trained on already; a step that is only planned compares with nothing.
 
     Raises:
         DatasetError: they differ, so that the text shown would not be what the model saw.
     """
     entry = ledger_entry(run, step)
     if entry is None:
-        return  # planned, not trained yet
+        return False
     wanted = planned_entry(plan, step, streams_of(plan, datasets))["tokens_digest"]
     if wanted != entry.tokens_digest:
         raise DatasetError(
             f"{run}: the tokens of step {step} are not those that the ledger says were trained on; "
             "a shard or the ledger is damaged: see `tally verify` and `tally ledger --verify`"
         )
+    return True
 
 
 def trace_step(

@@ -108,13 +108,15 @@ def test_a_build_of_files_and_a_preset(folder: Path) -> None:
         (["--source", "c4_en", "--tokenizer", "9"], "greater than or equal to 257"),
         (["--source", "c4_en", "--tokenizer", "my tokenizer"], "--tokenizer my tokenizer: give"),
         (["--source", "odd.jsonl"], "which column is the text? Name it with --text: id, words"),
+        (["--source", "empty.jsonl"], "empty.jsonl: no rows in it; give a file with text"),
     ],
 )
 def test_mistakes_are_told_and_leave_no_file(folder: Path, arguments: list[str], said: str) -> None:
     (folder / "odd.jsonl").write_text('{"id": 1, "words": "some"}\n')
+    (folder / "empty.jsonl").touch()
     with pytest.raises(ValueError, match=re.escape(said)):
         tally("init", "build", *arguments, "-o", "my.yaml")
-    assert [path.name for path in folder.iterdir()] == ["odd.jsonl"]
+    assert {path.name for path in folder.iterdir()} == {"odd.jsonl", "empty.jsonl"}
 
 
 def test_a_run_of_a_dataset(folder: Path) -> None:

@@ -62,7 +62,10 @@ def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
         ("weights: {web: 1}", "weights: {web: 0}", "all weights are zero"),
         ("weights: {web: 1}", "read: {web: 1 epoch}", "`weights` with `length`, or `read` alone"),
         ("seq_len: 256", "seq_len: 256\nseq_len: 512", "key 'seq_len' is given twice"),
-        ("seq_len: 256", "seq_len: [", "not readable as YAML"),
+        ("seq_len: 256", "seq_len: [", "not readable as YAML: line"),
+        ("seq_len: 256", "\tseq_len: 256", "start any token; indent with spaces, never with tabs"),
+        ("seq_len: 256", "seq_len: *one", "found undefined alias 'one'"),
+        ("seq_len: 256", "---\nseq_len: 256", "but found another document"),
         ("{dataset: data/one}", "{dataset: data/one, spilt: val}", "did you mean 'split'?"),
     ],
 )
@@ -73,6 +76,13 @@ def test_one_mistake_one_message(tmp_path: Path, old: str, new: str, said: str) 
 
 
 def test_bad_overrides_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; give the path of a YAML configuration"):
+        load(tmp_path, MixtureConfig)
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe4")
+    with pytest.raises(ConfigError, match=r"latin\.yaml: byte 6 is no UTF-8; save the file"):
+        load(tmp_path / "latin.yaml", MixtureConfig)
+    (tmp_path / "bom.yaml").write_text(GOOD, encoding="utf-8-sig")
+    assert load(tmp_path / "bom.yaml", MixtureConfig).seq_len == 256
     with pytest.raises(ConfigError, match="write it as"):
         load(written(tmp_path, GOOD), MixtureConfig, ["seed"])
     with pytest.raises(ConfigError, match="no such file"):

@@ -247,3 +247,13 @@ def test_samples_are_seeded_and_ranges_checked(dataset: Dataset) -> None:
 def test_text_cannot_steer_the_terminal() -> None:
     assert visible("a\x1b[2Jb\x07\r\n\tc\u202ed\x9b") == "a\\x1b[2Jb\\x07\\r\n\tc\\u202ed\\x9b"
     assert one_line("x\n\x00 y") == "x \\x00 y"
+
+
+def test_a_step_that_is_only_planned_is_told_so(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes((run / "plan.json").read_bytes())
+    lines = (run / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "ledger.jsonl").write_text("".join(lines[:2]))
+    said = [CliRunner().invoke(app, ["trace", str(tmp_path), "--step", str(k)]) for k in (1, 2)]
+    assert [result.exit_code for result in said] == [0, 0]
+    assert "planned" not in said[0].stdout
+    assert said[1].stdout.startswith("note: step 2 is planned, not trained on yet\n")
