@@ -26,7 +26,7 @@ run: $(READY) ## The main job: from real text to an audited, accounted, evaluate
 	$(BIN)/tally demo
 
 test: $(READY) ## Run the tests (no GPU, no hub)
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## Lint, formatting, types
 	$(BIN)/ruff check .

@@ -21,6 +21,36 @@ settings.register_profile(
 )
 settings.load_profile("any-machine")
 
+FIRST = [
+    "train_run",
+    "train_recipe_runs",
+    "pipeline_kill",
+    "end_to_end",
+    "train_kill",
+    "train_moved",
+    "contamination_cli",
+    "pipeline_executors",
+    "pipeline_download",
+    "train_export",
+    "train_evaluate",
+    "train_numerics",
+    "docs_run",
+    "contamination_sets",
+    "pipeline_build",
+    "train_plan_append",
+    "train_experiment",
+    "train_launch",
+    "train_reference",
+    "contamination_page",
+]
+"""Modules that take longest: done last, one of them would keep one process busy and no other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    places = {f"test_{name}": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(FIRST)))
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _own_environment() -> Iterator[None]:

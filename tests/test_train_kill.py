@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from shards.accounts import read_accounts, verify_run
+from tests.ranks import train_together
 from tests.test_train_run import Bench, losses, metrics
 
 SETTINGS = ("data.document_mask=true", "checkpoint.every_steps=15", "checkpoint.keep=3")
@@ -72,7 +73,8 @@ def assert_same_run(run: Path, straight: Path, last: int) -> None:
 
 def test_killed_and_moved_run_has_the_ledger_of_an_unbroken_one(bench: Bench) -> None:
     straight, run = bench.directory / "straight", bench.directory / "run"
-    bench.train(straight, *TWO_RANKS, *SETTINGS, "--stop-after", "90")
+    bench.prepare(straight, "micro_batch=1", *SETTINGS)
+    train_together(2, [f"{straight}:90"])
     train_through_kills(bench, run, last=90, kills=3, seed=3)
     assert_same_run(run, straight, 90)
     same_ranks = first_restart(run)

@@ -15,6 +15,7 @@ from shards.ledger import read_ledger, verify
 from shards.plan_file import earlier_plans, load_plan
 from shards.reader import Dataset
 from tests.helpers import make_dataset
+from tests.ranks import train_together
 from train.errors import TrainError
 from train.run_dir import plan_run, prepare
 
@@ -131,11 +132,12 @@ def test_another_release_of_the_order_is_refused(base: Path, tmp_path: Path) -> 
 
 
 def test_a_trained_run_goes_on_into_the_new_phase(base: Path, tmp_path: Path) -> None:
-    """Trained for real on two ranks, then on one: the ledger proves both plans' steps."""
+    """Trained for real on two ranks, then by the command on one: the ledger proves all steps."""
     run = tmp_path / "run"
-    train(tmp_path, run, values(base), "2")
+    start(run, values(base))
+    train_together(2, [f"{run}:6"])
     old = load_plan(run / "plan.json")[0]
-    said = train(tmp_path, run, grown(base), "1")
+    said = train(tmp_path, run, grown(base))
     assert f"the plan has grown from {old.plan_id}" in said
     plan, addresses = load_plan(run / "plan.json")
     entries = list(read_ledger(run))
@@ -152,12 +154,12 @@ def test_a_trained_run_goes_on_into_the_new_phase(base: Path, tmp_path: Path) ->
     assert lines[-1]["unique_tokens"] == sum(a.unique_tokens for a in plan.account(11))
 
 
-def train(directory: Path, run: Path, settings: dict[str, Any], ranks: str) -> str:
+def train(directory: Path, run: Path, settings: dict[str, Any]) -> str:
     config = directory / "train.yaml"
     config.write_text(yaml.safe_dump(settings, sort_keys=False))
     command = [sys.executable, "-m", "train", "train", str(config), "-o", str(run)]
     result = subprocess.run(
-        [*command, "--ranks", ranks],
+        [*command, "--ranks", "1"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.ranks import train_together
 from tests.test_train_run import SEQ_LEN, Bench, losses, metrics
 from train.checkpoint import load_model
 from train.model import Decoder
@@ -58,7 +59,8 @@ def plainly_trained(run: Path) -> tuple[Decoder, list[float]]:
 )
 def test_adamw_at_every_stage(bench: Bench, stage: int) -> None:
     run = bench.directory / f"stage{stage}"
-    bench.train(run, "--ranks", "2", f"engine.zero_stage={stage}", "--stop-after", str(STEPS))
+    bench.prepare(run, f"engine.zero_stage={stage}")
+    train_together(2, [f"{run}:{STEPS}"])
     reference, expected = plainly_trained(run)
     assert losses(run) == pytest.approx(expected, rel=1e-5)
     model = load_model(run)[0]

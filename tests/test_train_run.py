@@ -19,14 +19,18 @@ import numpy as np
 import pytest
 import yaml
 
+from configs.loading import load
+from configs.train import TrainConfig
 from shards.hashing import blake3_file
 from shards.ledger import read_ledger, verify
 from shards.plan_file import load_plan
 from shards.reader import TokenStream
 from tests.helpers import make_dataset
+from tests.ranks import train_together
 from train.checkpoint import list_checkpoints, load_model
 from train.launch import EXIT_STOPPED
 from train.run_data import run_datasets
+from train.run_dir import plan_run, prepare
 
 ROOT = Path(__file__).parent.parent
 STEPS = 240
@@ -115,6 +119,11 @@ class Bench:
         )
         assert result.returncode == expect, result.stdout + result.stderr
         return result.stdout + result.stderr
+
+    def prepare(self, run: Path, *overrides: str) -> None:
+        """As `tally train` does before it starts ranks; for `tests.ranks`."""
+        config = load(self.config, TrainConfig, list(overrides))
+        prepare(run, config, plan_run(config))
 
     def start(self, run: Path, *arguments: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -282,9 +291,23 @@ def wait_for_resume(run: Path, step: int) -> None:
     wait_for_step(run, step)
 
 
-def test_one_rank_and_other_micro_batch_train_the_same(bench: Bench, straight: Path) -> None:
-    run = bench.directory / "one-rank"
-    bench.train(run, "--ranks", "1", "micro_batch=4")
+@pytest.fixture(scope="module")
+def alone(bench: Bench, straight: Path) -> tuple[Path, Path, str]:
+    """On one rank, in one process: from the beginning, and on from step 120 of two ranks."""
+    whole, moved = bench.directory / "one-rank", bench.directory / "moved"
+    shutil.copytree(straight, moved)
+    for checkpoint in list_checkpoints(moved):
+        if checkpoint.step > 120:
+            shutil.rmtree(checkpoint.path)
+    bench.prepare(whole, "micro_batch=4")
+    bench.prepare(moved, "micro_batch=2")
+    return whole, moved, train_together(1, [f"{whole}:{STEPS}", f"{moved}:200"])
+
+
+def test_one_rank_and_other_micro_batch_train_the_same(
+    alone: tuple[Path, Path, str], straight: Path
+) -> None:
+    run = alone[0]
     assert (run / "ledger.jsonl").read_bytes() == (straight / "ledger.jsonl").read_bytes()
     assert losses(run)[:50] == pytest.approx(losses(straight)[:50], rel=1e-4)
     assert losses(run) == pytest.approx(losses(straight), rel=0.05)
@@ -292,13 +315,10 @@ def test_one_rank_and_other_micro_batch_train_the_same(bench: Bench, straight: P
     assert ours == pytest.approx(theirs, rel=0.02)
 
 
-def test_resume_with_another_number_of_ranks_is_exact_in_data(bench: Bench, straight: Path) -> None:
-    run = bench.directory / "moved"
-    shutil.copytree(straight, run)
-    for checkpoint in list_checkpoints(run):
-        if checkpoint.step > 120:
-            shutil.rmtree(checkpoint.path)
-    output = bench.train(run, "--ranks", "1", "micro_batch=2", "--stop-after", "200")
+def test_resume_with_another_number_of_ranks_is_exact_in_data(
+    alone: tuple[Path, Path, str], straight: Path
+) -> None:
+    run, output = alone[1:]
     assert "resuming from the checkpoint after step 120, 120 steps are done again" in output
     expected = (straight / "ledger.jsonl").read_text().splitlines()[:200]
     assert (run / "ledger.jsonl").read_text().splitlines() == expected
@@ -334,14 +354,13 @@ def test_gradients_that_are_not_finite_stop_the_run(bench: Bench) -> None:
 
 def test_muon_with_owned_matrices(bench: Bench) -> None:
     """Stage 1 computes what stage 0 does, to the bit, and goes on at another number of ranks."""
-    muon = ("optimizer.muon={lr: 0.02, scale: aspect}", "--stop-after")
+    muon = "optimizer.muon={lr: 0.02, scale: aspect}"
     whole, owned = bench.directory / "muon0", bench.directory / "muon1"
-    bench.train(whole, "--ranks", "2", *muon, "50")
-    shared = ("engine.zero_stage=1", *muon)
-    bench.train(owned, "--ranks", "2", *shared, "50")
+    bench.prepare(whole, muon)
+    bench.prepare(owned, "engine.zero_stage=1", muon)
+    train_together(2, [f"{whole}:50", f"{owned}:50", f"{whole}:60"])
     assert weights(owned, 50) == weights(whole, 50)
-    assert losses(whole)[-1] < losses(whole)[0]
-    bench.train(owned, "--ranks", "1", *shared, "60")
-    bench.train(whole, "--ranks", "2", *muon, "60")
+    assert losses(whole)[49] < losses(whole)[0]
+    train_together(1, [f"{owned}:60"])
     # One rank sums gradients in another order, and bfloat16 iterations magnify the last digit.
     assert losses(owned) == pytest.approx(losses(whole), rel=2e-3)
