@@ -162,11 +162,13 @@ def audit(
 
 
 def _print_intent(corpus: "Corpus", sets: "Sequence[Benchmark]", folder: Path | None) -> None:
-    from configs.terminal import console
+    from configs.terminal import console, counted
 
-    console.print(f"would compare {len(corpus.pieces)} {corpus.kind} pieces with:")
+    console.print(f"would compare {counted(len(corpus.pieces), f'{corpus.kind} piece')} with:")
     for benchmark in sets:
-        console.print(f"  {benchmark.name} ({benchmark.split}): {len(benchmark.items):,} items")
+        console.print(
+            f"  {benchmark.name} ({benchmark.split}): {counted(len(benchmark.items), 'item')}"
+        )
     reports = f"{folder}/audit.html, audit.json, audit.md, matches.parquet"
     console.print(f"would write {reports}" if folder else "would write no report")
 
@@ -212,7 +214,7 @@ def _print_classic(facts: dict[str, Any]) -> None:
 def _print_table(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from configs.terminal import console
+    from configs.terminal import console, counted
 
     columns = ["benchmark", "items", "found", "documents", "shared source", "decoys", "too short"]
     columns += ["trained on", "exposures"] if facts["run"] else []
@@ -227,6 +229,6 @@ def _print_table(facts: dict[str, Any]) -> None:
     console.print(table)
     totals = facts["totals"]
     console.print(
-        f"{totals['dirty_items']:,} of {totals['items']:,} items found in "
-        f"{totals['dirty_documents']:,} of {facts['corpus']['documents']:,} documents"
+        f"{totals['dirty_items']:,} of {counted(totals['items'], 'item')} found in "
+        f"{totals['dirty_documents']:,} of {counted(facts['corpus']['documents'], 'document')}"
     )

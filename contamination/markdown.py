@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from configs.terminal import counted
 from contamination.classic_tables import classic_markdown
 from contamination.rules import CLASSES
 from contamination.score_tables import GROUP_HEAD, HEAD, NOTE, group_rows, main_rows
@@ -31,36 +32,32 @@ def _paragraph(facts: dict[str, Any]) -> str:
     too_short = sum(benchmark["unauditable_items"] for benchmark in sets)
     chance = sum(benchmark["decoy_places"] for benchmark in sets)
     text = (
-        f"The data ({_count(corpus['documents'], 'document')}, {corpus['words']:,} words, "
-        f"`{corpus['digest'][:12]}`) was compared with {_count(totals['items'], 'item')} of "
-        f"{_count(len(sets), 'benchmark')}. Found as question, answer or near copy: "
-        f"{_count(totals['dirty_items'], 'item')} ({percent(totals)}), in "
-        f"{_count(totals['dirty_documents'], 'document')}. As many decoys as items were looked for "
-        f"too and found in {_count(chance, 'place')}, so of the "
-        f"{_count(totals['dirty_places'], 'place')} at least that many are chance. "
+        f"The data ({counted(corpus['documents'], 'document')}, {corpus['words']:,} words, "
+        f"`{corpus['digest'][:12]}`) was compared with {counted(totals['items'], 'item')} of "
+        f"{counted(len(sets), 'benchmark')}. Found as question, answer or near copy: "
+        f"{counted(totals['dirty_items'], 'item')} ({percent(totals)}), in "
+        f"{counted(totals['dirty_documents'], 'document')}. As many decoys as items were looked "
+        f"for too and found in {counted(chance, 'place')}, so of the "
+        f"{counted(totals['dirty_places'], 'place')} at least that many are chance. "
         f"Of items planted for a test, {recall(sets, 'verbatim'):.0%} were found verbatim and "
         f"{recall(sets, '1 word in 10 replaced'):.0%} with one word in ten replaced. "
-        f"Too short to be audited: {_count(too_short, 'item')}."
+        f"Too short to be audited: {counted(too_short, 'item')}."
     )
     if totals["masked_items"]:
         text += (
             f" In the data but masked, so that no place of them gives a loss: "
-            f"{_count(totals['masked_items'], 'item')}."
+            f"{counted(totals['masked_items'], 'item')}."
         )
     if facts["run"]:
         text += (
             f" Up to step {facts['run']['steps']:,} ({facts['run']['tokens']:,} tokens) the run "
             "trained on "
-            f"{_count(totals['dirty_items_trained_on'], 'item')} of those found "
-            f"({_count(totals['exposures'], 'exposure')}, {totals['share_of_tokens']:.2g} of its "
+            f"{counted(totals['dirty_items_trained_on'], 'item')} of those found "
+            f"({counted(totals['exposures'], 'exposure')}, {totals['share_of_tokens']:.2g} of its "
             f"tokens); present but never trained on: "
-            f"{_count(totals['dirty_items_never_trained_on'], 'item')}."
+            f"{counted(totals['dirty_items_never_trained_on'], 'item')}."
         )
     return text
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def percent(totals: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from configs.terminal import Advance, progress
+from configs.terminal import Advance, counted, progress
 from contamination.corpus import Block, Corpus, Piece
 from contamination.index import Index
 from contamination.index_files import cached_index
@@ -43,11 +43,11 @@ class Scanned(NamedTuple):
         """What was scanned and what was not, for people."""
         total = self.pieces + self.pieces_reused
         if not self.results_reused:
-            return f"scanned all {total:,} pieces, {self.text_bytes / 1e6:,.1f} MB"
+            return f"scanned all of {counted(total, 'piece')}, {self.text_bytes / 1e6:,.1f} MB"
         return (
-            f"scanned {self.pieces:,} of {total:,} pieces ({self.text_bytes / 1e6:,.1f} MB); "
-            f"{self.results_reused:,} of {self.results:,} results (piece and benchmark) "
-            "are those of earlier audits"
+            f"scanned {self.pieces:,} of {counted(total, 'piece')} "
+            f"({self.text_bytes / 1e6:,.1f} MB); {self.results_reused:,} of "
+            f"{self.results:,} results (piece and benchmark) are those of earlier audits"
         )
 
 

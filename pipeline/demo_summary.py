@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
+from configs.terminal import counted
 from pipeline.report import PAGE
 from shards.accountant import total_unique
 from shards.accounts import read_accounts
@@ -38,7 +39,7 @@ def _data(out: Path) -> Iterator[Row]:
     manifest = load_manifest(out / "dataset")
     stages = [facts.funnel for facts in manifest.sources.values()]
     documents = sum(funnel[0].documents_in for funnel in stages)
-    yield "dataset", f"{manifest.dataset_id}, {len(manifest.sources)} sources"
+    yield "dataset", f"{manifest.dataset_id}, {counted(len(manifest.sources), 'source')}"
     kept = _split_sum(manifest, "train", "documents") + _split_sum(manifest, "val", "documents")
     yield "documents", f"{documents:,} read, {kept:,} kept after filters and deduplication"
     train, val = (_split_sum(manifest, split, "tokens") for split in ("train", "val"))
@@ -52,8 +53,8 @@ def _split_sum(manifest: Manifest, split: str, field: str) -> int:
 
 def _audits(out: Path) -> Iterator[Row]:
     totals = _json(out / "audit" / "audit.json")["totals"]
-    found = f"{totals['dirty_items']} of {totals['items']:,} benchmark items found in the data"
-    yield "audit", f"{found}, in {totals['dirty_documents']} documents"
+    found = f"{totals['dirty_items']:,} of {counted(totals['items'], 'benchmark item')} found"
+    yield "audit", f"{found} in the data, in {counted(totals['dirty_documents'], 'document')}"
     planted = _json(out / "planted" / "planted.json")
     matches = pl.read_parquet(out / "audit_planted" / "matches.parquet")
     hit = matches.filter(

@@ -39,14 +39,14 @@ def test_an_audit_writes_its_files_and_names_them_last(files: tuple[Path, str]) 
     folder = text.with_name("text.jsonl.audit")
     names = ["audit.json", "matches.parquet", "audit.md", "audit.html"]
     assert result.stdout.splitlines()[-4:] == [str(folder / name) for name in names]
-    assert "1 of 1 items found in 1 of 1 documents" in result.stdout
+    assert "1 of 1 item found in 1 of 1 document" in result.stdout
     facts = json.loads((folder / "audit.json").read_text())
     assert facts["schema_version"] == 1
     assert facts["totals"]["items_by_class"]["qa"] == 1
     assert json.loads((folder / "audit_log.json").read_text())["scan_mb_per_s"] > 0
-    assert "scanned all 1 pieces" in result.stdout
+    assert "scanned all of 1 piece," in result.stdout
     again = tally(text, "-b", spec)
-    assert "scanned 0 of 1 pieces" in again.stdout
+    assert "scanned 0 of 1 piece (" in again.stdout
     assert "| mine (items) | 1 | 1 | 100.00% | 1 |" in (folder / "audit.md").read_text()
 
 
@@ -66,7 +66,7 @@ def test_scores_are_split_on_request(files: tuple[Path, str]) -> None:
 def test_a_dry_run_writes_nothing(files: tuple[Path, str]) -> None:
     text, spec = files
     result = tally(text, "-b", spec, "--dry-run")
-    assert "mine (items): 1 items" in result.stdout
+    assert "mine (items): 1 item" in result.stdout
     assert not text.with_name("text.jsonl.audit").exists()
 
 
@@ -99,8 +99,8 @@ def test_parts_scan_and_the_plain_command_reports(
     command = (texts, "-b", f"mine={items}", "-o", output, "--also", "gpt3")
     first, second = (run(*command, "--part", f"{k}/2") for k in (1, 2))
     parts = [process.communicate()[0] for process in (first, second)]  # both at the same time
-    assert "part 1/2: scanned all 2 pieces" in parts[0]
-    assert "part 2/2: scanned all 1 pieces" in parts[1]
+    assert "part 1/2: scanned all of 2 pieces" in parts[0]
+    assert "part 2/2: scanned all of 1 piece," in parts[1]
     assert not output.exists()
     output.mkdir()
     (output / ".audit.json.0123abcd.tmp").write_text("of an audit that was killed")
@@ -108,7 +108,7 @@ def test_parts_scan_and_the_plain_command_reports(
     assert "scanned 0 of 3 pieces" in report.stdout, report.stderr
     monkeypatch.setenv("TALLY_CACHE", str(tmp_path / "cache"))  # where nothing is scanned
     whole = tmp_path / "whole"
-    assert "scanned all 3 pieces" in tally(*command[:3], "-o", whole, "--also", "gpt3").stdout
+    assert "scanned all of 3 pieces" in tally(*command[:3], "-o", whole, "--also", "gpt3").stdout
     names = {path.name for path in whole.iterdir()}
     assert names == {path.name for path in output.iterdir()}
     for name in names - {"audit_log.json"}:

@@ -72,7 +72,7 @@ def test_a_run_on_a_hostfile_of_this_machine(bench: Bench, tmp_path: Path) -> No
     (tmp_path / "hosts").write_text("localhost slots=2\n")
     arguments = ("--hostfile", str(tmp_path / "hosts"), "--stop-after", "3")
     output = bench.train(tmp_path / "run", *arguments, "launch.device=cpu", "trackers=[csv]")
-    assert "starting 2 rank(s) on the CPU, machines of" in output
+    assert "starting 2 ranks on the CPU, machines of" in output
     handed_on = (tmp_path / "run" / "hosts.env").read_text().splitlines()
     assert {"DS_ACCELERATOR=cpu", "OMP_NUM_THREADS=1"} < set(handed_on)
     assert len(metrics(tmp_path / "run")) == 3

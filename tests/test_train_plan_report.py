@@ -164,7 +164,7 @@ def test_audits_that_are_missing_stale_dirty_or_clean(tmp_path: Path) -> None:
     audit(dataset.path, "0" * 32, 0)
     assert "audits 00000000000000000000000000000000, not this dataset" in said()[0]
     audit(dataset.path, dataset.manifest.dataset_id, 3)
-    assert "web: 3 benchmark items are in 6 of its documents" in said()[0]
+    assert "web: 3 benchmark items found in 6 of its documents" in said()[0]
     audit(dataset.path, dataset.manifest.dataset_id, 0)
     assert said() == []
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from configs.terminal import console
+from configs.terminal import console, counted
 from train import doctor_machine, doctor_network, doctor_packages
 from train.doctor_finding import Finding, Level
 
@@ -80,4 +80,6 @@ def print_findings(findings: Sequence[Finding]) -> None:
         if finding.way_out:
             console.print(f"{'':{width + 11}}→ {escape(finding.way_out)}", soft_wrap=True)
     counts = as_json(findings)
-    console.print(f"{counts['problem']} problem(s), {counts['warning']} warning(s)")
+    console.print(
+        f"{counted(counts['problem'], 'problem')}, {counted(counts['warning'], 'warning')}"
+    )

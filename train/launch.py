@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from configs.terminal import console
+from configs.terminal import console, counted
 from configs.train import EngineConfig, LaunchConfig
 from shards.atomic import write_text_atomic
 from train.errors import TrainError
@@ -132,7 +132,7 @@ def launch(run_dir: Path, place: Place, stop_after: int | None) -> int:
     (run_dir / STOP_NAME).unlink(missing_ok=True)
     machines = f", machines of {place.hostfile}" if place.hostfile else ""
     device = "GPU" if place.on_gpus else "CPU"
-    console.print(f"starting {place.ranks} rank(s) on the {device}{machines}")
+    console.print(f"starting {counted(place.ranks, 'rank')} on the {device}{machines}")
     environment = _environment(place)
     if place.hostfile:
         _hand_on(environment, run_dir / HOSTS_ENV_NAME)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.terminal import counted
 from shards.errors import DatasetError
 from shards.json_input import parse_json
 from shards.remote import is_remote
@@ -43,9 +44,8 @@ def _said_of(directory: str, dataset_id: str) -> str | None:
     if digest != dataset_id:
         return f"{folder} audits {digest}, not this dataset; audit it again"
     if items:
-        return (
-            f"{items:,} benchmark items are in {documents:,} of its documents ({folder}/audit.html)"
-        )
+        found = counted(items, "benchmark item")
+        return f"{found} found in {documents:,} of its documents ({folder}/audit.html)"
     return None
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from configs.experiment import ExperimentConfig
 from configs.loading import load
 from configs.outputs import is_hidden, require_own, require_place
-from configs.terminal import console
+from configs.terminal import console, counted
 from configs.train import TrainConfig
 from shards.atomic import write_json_atomic
 from shards.plan import Plan
@@ -112,7 +112,7 @@ def _train_as_rank(config: TrainConfig, run_dir: Path, wanted: Wanted) -> int:
     settle_device(config.launch)
 
     def prepared() -> bool:
-        console.print(f"{world_size()} rank(s), started by who set RANK and WORLD_SIZE")
+        console.print(f"{counted(world_size(), 'rank')}, started by who set RANK and WORLD_SIZE")
         require_run_dir(run_dir)
         plan = plan_run(config)
         check_ranks(config, plan, world_size())
