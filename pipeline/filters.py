@@ -94,6 +94,9 @@ class TextFilter(BaseFilter):
         return True
 
 
+_PARTS = ("dup_line_frac", "dup_para_frac", "dup_line_char_frac", "dup_para_char_frac")
+
+
 def _web(table: WordTable) -> list[BaseFilter]:
     return [GopherQuality(table), GopherRepetition(table), FineWebQuality(table), LanguageFilter()]
 
@@ -122,7 +125,8 @@ def _books(table: WordTable) -> list[BaseFilter]:
 
 
 def _docs(table: WordTable) -> list[BaseFilter]:
-    return [TextFilter(200, min_letters=0.6, max_word_characters=500), _repeated_parts(table)]
+    repeated = GopherRepetition(table, top_n_grams=(), dup_n_grams=(), **dict.fromkeys(_PARTS, 0.5))
+    return [TextFilter(200, min_letters=0.6, max_word_characters=500), repeated]
 
 
 def _math(table: WordTable) -> list[BaseFilter]:

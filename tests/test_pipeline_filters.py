@@ -65,6 +65,8 @@ def test_profiles_treat_mathematics_differently(tmp_path: Path) -> None:
     assert verdicts("none", ["x"], tmp_path / "n")[0] == ["0"]
     repeated = "\n".join(["same line of a list of parameters"] * 9)
     assert verdicts("docs", [repeated], tmp_path / "r")[1] == {"0": "dup_line_frac"}
+    third = "\n".join(f"{k % 6}. a line of a list of parameters" for k in range(9))
+    assert verdicts("docs", [third], tmp_path / "t")[0] == ["0"]
 
 
 def test_profiles_of_good_sources_are_more_patient(tmp_path: Path) -> None:
