@@ -132,6 +132,7 @@ _OF_THE_MACHINE = {
 }
 
 
+_NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -140,9 +141,12 @@ def machine_trouble(error: BaseException) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (said := _RUST_ERROR.search(str(error))):  # polars, safetensors
         number = int(said[1])
+    name = getattr(error, "filename", None)
+    cache = os.environ.get("TALLY_CACHE")
+    if number in _NO_FOLDER and cache and str(name).startswith(cache):
+        return f"TALLY_CACHE={cache}: no folder can be made there; set another"
     if number not in _OF_THE_MACHINE:
         return None
-    name = getattr(error, "filename", None)
     where, way_out = f"{name}: " if name else "", _OF_THE_MACHINE[number]
     return f"{where}{os.strerror(number)} (errno {number}); {way_out}, and run the command again"
 

@@ -1,5 +1,6 @@
 """An error names the page that explains it: by its message, else by the module it comes from."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from configs import error_pages
 from configs.errors import ConfigError
 from configs.interrupted import INTERRUPTED
 from configs.mixture import parse_amount
+from configs.terminal import machine_trouble
+from shards.cache import cache_directory
 from shards.errors import DatasetError
 from shards.reader import Dataset
 
@@ -61,6 +64,20 @@ def test_the_command_prints_it_last(tmp_path: Path) -> None:
         "error: absent.yaml: no such file; give the path of a YAML configuration",
         f"more: {ROOT}/docs/troubleshooting.md#no-such-config",
     ]
+
+
+@pytest.mark.parametrize("cache", ["/proc/x", "file/x"])
+def test_a_cache_that_cannot_be(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TALLY_CACHE", cache)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        (cache_directory() / "text").mkdir(parents=True)
+    said = f"TALLY_CACHE={cache}: no folder can be made there; set another"
+    assert machine_trouble(caught.value) == said
+    assert machine_trouble(FileNotFoundError(errno.ENOENT, "a bug", "elsewhere")) is None
 
 
 def test_ctrl_c_is_one_line_while_modules_load() -> None:
