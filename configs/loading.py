@@ -167,9 +167,10 @@ def _merged(base: Any, values: Any) -> Any:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
+    if os.path.isdir(path):
+        raise ConfigError(f"{path}: is a folder; give the path of a YAML configuration in it")
     if not _is_file(path):
-        kind = "is a folder" if os.path.isdir(path) else "no such file"
-        raise ConfigError(f"{path}: {kind}; give the path of a YAML configuration")
+        raise ConfigError(f"{path}: no such file; give the path of a YAML configuration")
     try:
         values = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
