@@ -26,6 +26,11 @@ def _directory(folder: Path) -> Path:
     return root / blake3(b"".join(with_kernels)).hexdigest()[:16]
 
 
+def is_compiled(folder: Path) -> bool:
+    """Whether any kernel of the folder, as it is now, has run on this machine."""
+    return any(_directory(folder).rglob("*.nbi"))  # numba's indexes of what it compiled
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function at its first call, without the interpreter lock, cached on disk."""
     default = numba.config.CACHE_DIR

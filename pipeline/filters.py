@@ -19,6 +19,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
 
 from configs.text_sources import Edit, Profile, Source
+from contamination.jit import is_compiled
 from pipeline import (
     addresses,
     ascii_patterns,
@@ -41,6 +42,7 @@ from pipeline.edits import C4Lines, CharacterLimits, with_edits
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
 from pipeline.language import LanguageFilter
 from pipeline.shape_store import shape_store
+from pipeline.task_report import tell
 from pipeline.word_table import WordTable
 
 MODULES = [
@@ -212,6 +214,8 @@ class ApplyProfile(PipelineStep):
         dropped, edited = (task_file(folder, rank) for folder in (self.dropped, self.edited))
         store = shape_store() if any(isinstance(f, GopherQuality) for f in self.filters) else None
         if store:
+            if not is_compiled(Path(__file__).parent):
+                tell("the rules are compiled, once on this machine: up to a minute")
             store.recall()
         with DocumentFile(dropped) as drops, DocumentFile(edited) as befores:
             for doc in data:
