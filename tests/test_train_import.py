@@ -144,6 +144,8 @@ def test_pickles_are_not_read(llama: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(TrainError, match="not a whole safetensors file"):
         import_model(str(folder), tmp_path / "out")
+    with pytest.raises(TrainError, match=r"no config\.json; give a Hugging Face folder"):
+        import_model(str(tmp_path), tmp_path / "out")
     with pytest.raises(TrainError, match="no such folder"):
         import_model(str(tmp_path / "none"), tmp_path / "out")
 

@@ -175,6 +175,8 @@ def _start(config: ModelConfig, output: Path, origin: dict[str, Any]) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise TrainError(f"{path.parent}: no {path.name}; give a Hugging Face folder, with it")
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
