@@ -15,6 +15,7 @@ from pipeline.download import fetch
 from pipeline.errors import BuildError
 from pipeline.hub import HubFile, Pin, cache_folder, facts_of, file_of
 from pipeline.hub_http import api, explained, is_offline, patiently
+from pipeline.tokenizer_file import vocabulary
 from shards.atomic import write_json_atomic
 from shards.hashing import blake3_file, blake3_json
 
@@ -50,7 +51,7 @@ def given_tokenizer(config: TokenizerConfig, output: Path, work: Path) -> GivenT
         work: the build's work directory, likewise.
 
     Raises:
-        BuildError: there is no such file, or the hub does not have it.
+        BuildError: there is no such file, it is no tokenizer.json, or the hub does not have it.
     """
     if config.repo is not None:
         pin = _known_pin(config, output, work) or _pin(config, config.repo)
@@ -60,6 +61,7 @@ def given_tokenizer(config: TokenizerConfig, output: Path, work: Path) -> GivenT
         return None
     if not config.file.is_file():
         raise BuildError(f"tokenizer.file: {config.file}: no such file; give a tokenizer.json")
+    vocabulary(config.file)  # before the work, and by the name that the user knows
     return GivenTokenizer(config.file, {"blake3": blake3_file(config.file)})
 
 

@@ -44,7 +44,9 @@ def vocabulary(path: Path) -> dict[str, int]:
         values = contents(path)
         return model_tokens(values) | added_tokens(values)
     except (KeyError, TypeError, ValueError) as error:
-        raise BuildError(f"{path}: not a tokenizer.json: {error!r}") from None
+        raise BuildError(
+            f"{path}: not a tokenizer.json ({error!r}); give one that `tokenizers` wrote"
+        ) from None
 
 
 def model_tokens(values: Json) -> dict[str, int]:

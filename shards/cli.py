@@ -29,7 +29,7 @@ DatasetAddress = Annotated[
 RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="A directory written by `tally train`.")
 ]
-Step = Annotated[Optional[int], typer.Option(help="Count the steps before this one.")]  # noqa: UP045
+Step = Annotated[Optional[int], typer.Option(min=0, help="Count the steps before this one.")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -62,10 +62,10 @@ def verify(dataset: DatasetAddress) -> None:
 def inspect(
     dataset: DatasetAddress,
     source: Annotated[Optional[str], typer.Option(help="Only this source.")] = None,  # noqa: UP045
-    sample: Annotated[int, typer.Option(help="Print N documents drawn evenly.")] = 0,
+    sample: Annotated[int, typer.Option(min=0, help="Print N documents drawn evenly.")] = 0,
     seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
     find: Annotated[str | None, typer.Option(help="Print where this text stands.")] = None,
-    limit: Annotated[int, typer.Option(help="Of --find: the most places.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Of --find: the most places.")] = 20,
     doc: Annotated[str | None, typer.Option(help="Print the document of this id.")] = None,
     tokens: Annotated[
         str | None, typer.Option(help="Print these tokens: SOURCE[/SPLIT]:START-STOP.")
@@ -192,7 +192,10 @@ def ledger(
 @app.command()
 def trace(
     run: RunPath,
-    step: Annotated[Optional[int], typer.Option(help="Print the documents of this step.")] = None,  # noqa: UP045
+    step: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="Print the documents of this step."),
+    ] = None,
     doc: Annotated[str | None, typer.Option(help="Print the steps that read this id.")] = None,
     text: Annotated[str | None, typer.Option(help="Print the steps that read this text.")] = None,
     until: Annotated[

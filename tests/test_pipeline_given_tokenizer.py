@@ -92,6 +92,14 @@ def test_a_file_and_a_repository_exclude_each_other() -> None:
         BuildConfig.model_validate(values(repo=REPO, file="tokenizer.json"))
 
 
+def test_a_file_that_is_no_tokenizer_is_refused_before_any_work(server: Hub) -> None:
+    Path("half.json").write_text('{"vocab"')
+    config = BuildConfig.model_validate(values(file="half.json"))
+    with pytest.raises(BuildError, match=r"half\.json: not a tokenizer\.json .*; give one that"):
+        build(config, Path("out"))
+    assert {path.name for path in Path("out.work").iterdir()} == set()
+
+
 def test_another_tokenizer_in_the_same_file_is_noticed(server: Hub) -> None:
     file = Path("tokenizer.json")
     file.write_bytes(tokenizer_of("Rivers and hills"))

@@ -257,3 +257,11 @@ def test_a_step_that_is_only_planned_is_told_so(run: Path, tmp_path: Path) -> No
     assert [result.exit_code for result in said] == [0, 0]
     assert "planned" not in said[0].stdout
     assert said[1].stdout.startswith("note: step 2 is planned, not trained on yet\n")
+
+
+@pytest.mark.parametrize(
+    "asked", [["inspect", "--sample", "-3"], ["inspect", "--limit", "0"], ["trace", "--step", "-1"]]
+)
+def test_numbers_out_of_range_are_refused(run: Path, asked: list[str]) -> None:
+    command, *option = asked
+    assert CliRunner().invoke(app, [command, str(run), *option]).exit_code == 2
