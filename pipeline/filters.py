@@ -215,7 +215,7 @@ class ApplyProfile(PipelineStep):
         store = shape_store() if any(isinstance(f, GopherQuality) for f in self.filters) else None
         if store:
             if not is_compiled(Path(__file__).parent):
-                tell("the rules are compiled, once on this machine: up to a minute")
+                tell("the rules are compiled, once on this machine, for a minute or two")
             store.recall()
         with DocumentFile(dropped) as drops, DocumentFile(edited) as befores:
             for doc in data:
