@@ -151,6 +151,8 @@ def audit(
         result = run_audit(
             corpus, sets, rules, cache / "scans", cache, workers, history, definitions
         )
+        if not result.totals.documents:
+            raise AuditError(f"{data}: no document in it, so nothing to audit; is the path right?")
         elapsed_s = time.perf_counter() - start
         facts, paths = write_reports(result, folder, name, elapsed_s, tasks, hashes_only)
     _print_table(facts)

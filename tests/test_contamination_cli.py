@@ -72,7 +72,10 @@ def test_a_dry_run_writes_nothing(files: tuple[Path, str]) -> None:
 
 def test_mistakes_are_one_line_without_traceback(files: tuple[Path, str]) -> None:
     text, spec = files
+    empty = text.with_name("empty.jsonl")
+    empty.touch()
     for arguments, message in [
+        ((empty, "-b", spec), "no document in it, so nothing to audit"),
         ((text, "-b", "olmo:pica"), "did you mean olmo:piqa?"),
         ((text.with_name("no"), "-b", spec), "no such file or directory"),
         ((text, "-b", spec, "--run", text), "audit the dataset, not text"),
