@@ -3,6 +3,7 @@
 Starting a rank costs seconds, most of them for imports; tests of many small runs share them.
 """
 
+import gc
 import os
 import socket
 import subprocess
@@ -53,6 +54,7 @@ def train_together(ranks: int, asked: list[str], module: str = "tests.ranks") ->
 
 def main() -> None:
     """Train what the command line names."""
+    gc.disable()  # as `tally train`'s ranks
     from train.session import leave_ranks
     from train.worker import train_segments
 

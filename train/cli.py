@@ -112,8 +112,10 @@ def worker_command(
     run_dir: Path, stop_after: Annotated[int | None, typer.Argument()] = None
 ) -> None:
     """One rank; started by the launcher."""
+    import gc
     import os
 
+    gc.disable()  # until the session is open: imports make no garbage, a fifth of them went to it
     from train.worker import run_rank
 
     try:

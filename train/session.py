@@ -102,6 +102,7 @@ def open_session(run_dir: Path, *, goes_on: bool = False) -> Session:
         milestones=milestones(config, plan),
         first_step=step,
     )
+    gc.enable()  # ranks begin without
     return _resume(session, inherited, goes_on)
 
 
