@@ -65,7 +65,8 @@ class ShardsConfig(Section):
     """Files of packed tokens."""
 
     shard_tokens: Annotated[int, Field(ge=1000, le=1 << 30)] = 100_000_000
-    """Most tokens in a shard; documents are never cut at its end."""
+    """Most tokens in a shard; documents are never cut at its end. Of documents it has 2^20 at most,
+    however short they are."""
     max_tokens: dict[SourceName, Annotated[int, Field(ge=2)]] = Field(default={})
     """Source to exactly so many training tokens, the ends of documents included. The document
     that reaches it is cut to fit; what comes after it, validation too, is left out."""

@@ -21,7 +21,7 @@ from pipeline.task_report import tracked
 from shards.atomic import write_json_atomic
 from shards.manifest import Dropped
 from shards.tokenizer_file import load_tokenizer
-from shards.writer import fitting
+from shards.writer import Filled, fitting
 
 _MAX_TASKS = 1000
 _TASK_BYTES = 1 << 24
@@ -121,20 +121,21 @@ class _Borders:
     def __init__(self, shard_tokens: int) -> None:
         self._shard_tokens = shard_tokens
         self._firsts: list[Place] = []
-        self._tokens: list[int] = []
+        self._filled: list[Filled] = []
 
     def add(self, rows: pl.DataFrame) -> None:
         """Go on with documents, which follow those before."""
         ends = rows["token_count"].cum_sum().to_numpy()
         first = 0
         while first < len(rows):
-            pending = self._tokens[-1] if self._tokens else 0
-            stop = fitting(ends, first, pending, self._shard_tokens)
+            filled = self._filled[-1] if self._filled else Filled()
+            stop = fitting(ends, first, filled, self._shard_tokens)
             if stop == first or not self._firsts:
                 self._firsts.append(_place(rows, first))
-                self._tokens.append(0)
+                self._filled.append(Filled())
                 continue
-            self._tokens[-1] += int(ends[stop - 1] - (ends[first - 1] if first else 0))
+            tokens = int(ends[stop - 1] - (ends[first - 1] if first else 0))
+            self._filled[-1] = Filled(filled.tokens + tokens, filled.documents + stop - first)
             first = stop
 
     def plans(self, split: str, stop: Place | None, cut: Cut | None) -> list[ShardPlan]:
@@ -144,12 +145,12 @@ class _Borders:
             ShardPlan(
                 split,
                 number,
-                tokens,
+                filled.tokens,
                 first,
                 stop if number == last else self._firsts[number + 1],
                 cut if number == last else None,
             )
-            for number, (first, tokens) in enumerate(zip(self._firsts, self._tokens, strict=True))
+            for number, (first, filled) in enumerate(zip(self._firsts, self._filled, strict=True))
         ]
 
 

@@ -1,7 +1,7 @@
 """Documents in, shards out: packed tokens and the document index, each file whole or absent."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,29 +26,41 @@ def token_dtype(vocab_size: int) -> Dtype:
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
-def fitting(ends: npt.NDArray[np.int64], first: int, pending: int, shard_tokens: int) -> int:
+MOST_DOCUMENTS = 1 << 20
+"""In a shard, however small they are: an index is written as a whole, 800 bytes a document."""
+
+
+class Filled(NamedTuple):
+    """What a shard has already."""
+
+    tokens: int = 0
+    documents: int = 0
+
+
+def fitting(ends: npt.NDArray[np.int64], first: int, filled: Filled, shard_tokens: int) -> int:
     """Up to which document a shard goes: the one way in which documents are shared out.
 
     Args:
         ends: tokens of the documents so far, each included: [num_documents].
         first: the first document that is in no shard yet.
-        pending: tokens that the shard has already.
-        shard_tokens: the most it is to have.
+        filled: what the shard has already.
+        shard_tokens: the most tokens it is to have; of documents it has `MOST_DOCUMENTS` at most.
 
     Returns:
         The number past its last document; `first` where the shard is full. A document that is
         larger than a shard gets one of its own.
     """
     base = int(ends[first - 1]) if first else 0
-    stop = int(np.searchsorted(ends, base + shard_tokens - pending, side="right"))
-    return max(stop, first if pending else first + 1)
+    stop = int(np.searchsorted(ends, base + shard_tokens - filled.tokens, side="right"))
+    stop = min(stop, first + MOST_DOCUMENTS - filled.documents)
+    return max(stop, first if filled.documents else first + 1)
 
 
 class SplitWriter:
     """Writes one split of one source as shards of whole documents.
 
-    A shard is closed before a document that would take it over `shard_tokens`; a single longer
-    document gets a shard of its own.
+    A shard is closed before a document that would take it over `shard_tokens`, or over
+    `MOST_DOCUMENTS` documents; a single longer document gets a shard of its own.
 
     Args:
         directory: of the dataset.
@@ -73,7 +85,7 @@ class SplitWriter:
         self._rows: list[pl.DataFrame] = []
         self._tokens: list[npt.NDArray[np.unsignedinteger[Any]]] = []
         self._masked: list[Spans] = []
-        self._pending = 0
+        self._filled = Filled()
         self._shards: list[ShardFacts] = []
         self._totals = np.zeros(3, np.int64)  # documents, characters, bytes
 
@@ -108,19 +120,19 @@ class SplitWriter:
         first = 0
         while first < len(rows):
             base = int(ends[first - 1]) if first else 0
-            stop = fitting(ends, first, self._pending, self._shard_tokens)
+            stop = fitting(ends, first, self._filled, self._shard_tokens)
             if stop == first:
                 self._flush()
                 continue
             end = int(ends[stop - 1])
             # What lies before or behind becomes empty, and `merged` leaves it out.
-            self._masked.append(np.clip(masked, base, end) - base + self._pending)
+            self._masked.append(np.clip(masked, base, end) - base + self._filled.tokens)
             self._append(rows[first:stop], tokens[base:end])
             first = stop
 
     def close(self) -> SplitFacts:
         """Write what is pending and return the split's facts."""
-        if self._pending:
+        if self._filled.documents:
             self._flush()
         documents, characters, size = self._totals.tolist()
         return SplitFacts(
@@ -134,7 +146,7 @@ class SplitWriter:
     def _append(self, rows: pl.DataFrame, tokens: Tokens) -> None:
         self._rows.append(rows)
         self._tokens.append(tokens.astype(self._dtype))  # a copy: the caller may reuse its own
-        self._pending += len(tokens)
+        self._filled = Filled(self._filled.tokens + len(tokens), self._filled.documents + len(rows))
         sums = (int(rows[name].sum()) for name in ("char_count", "byte_count"))
         self._totals += np.array([len(rows), *sums])
 
@@ -144,4 +156,4 @@ class SplitWriter:
         documents = write_documents(directory, name, pl.concat(self._rows, rechunk=True))
         masked = write_mask(directory, name, self._masked)
         self._shards.append(shard_facts(tokens, masked, documents))
-        self._rows, self._tokens, self._masked, self._pending = [], [], [], 0
+        self._rows, self._tokens, self._masked, self._filled = [], [], [], Filled()

@@ -29,7 +29,7 @@ from shards.manifest import RoundTripFacts
 from shards.reader import Dataset
 from shards.verify import verify_dataset
 from shards.views import dataset_tables
-from shards.writer import SplitWriter
+from shards.writer import MOST_DOCUMENTS, SplitWriter
 from tests.helpers import EOS, byte_tokenizer, document
 
 TEXTS = {
@@ -298,6 +298,16 @@ def test_shards_are_laid_out_as_the_writer_fills_them(
     bounds = [plan.first.row for plan in plans] + [len(rows)]
     found = [stop - start for start, stop in itertools.pairwise(bounds)]
     assert found == [shard.documents for shard in written]
+
+
+def test_a_shard_has_a_million_documents_at_most() -> None:
+    number = 2 * MOST_DOCUMENTS + 5
+    rows = pl.DataFrame({"token_count": np.ones(number, np.int64)}).with_columns(
+        key=pl.lit(0), rank=pl.lit(0), row=pl.int_range(pl.len()), split=pl.lit("train")
+    )
+    plans = lay_out(Counts([rows[:7], rows[7:]]), 1 << 30, None, 1)
+    assert [plan.tokens for plan in plans] == [MOST_DOCUMENTS, MOST_DOCUMENTS, 5]
+    assert [plan.first.row for plan in plans] == [0, MOST_DOCUMENTS, 2 * MOST_DOCUMENTS]
 
 
 class Counts(EncodedSource):
