@@ -1,5 +1,6 @@
 """The tokenizer of a dataset: byte-level BPE trained on its train split, or a file as given."""
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,9 @@ from pipeline.revisions import Revisions
 from pipeline.task_report import tracked
 from pipeline.tokenizer_file import num_ids, vocabulary
 from shards.atomic import atomic_write, write_json_atomic
+from shards.hashing import blake3_file
 from shards.shard_files import Tokens
+from shards.tokenizer_file import load_tokenizer
 from shards.writer import token_dtype
 
 TOKENIZER = "tokenizer.json"
@@ -219,3 +222,19 @@ def _token_id(ids: dict[str, int], path: Path, token: str, key: str) -> int:
     if token not in ids:
         raise BuildError(f"{path} has no token '{token}'; set `tokenizer.{key}` to one it has")
     return ids[token]
+
+
+def recount(config: TokenizerConfig, directory: Path) -> dict[str, Any]:
+    """What the manifest says about the tokenizer in a finished stage.
+
+    Raises:
+        BuildError: a given one is broken, or does not know the tokens.
+    """
+    path, trained_on = directory / TOKENIZER, directory / TRAINED_ON
+    load_tokenizer(path, BuildError)  # says what is wrong with a given one
+    return {
+        "blake3": blake3_file(path),
+        "vocab_size": num_ids(vocabulary(path)),
+        "eos_id": document_ends(path, config).eos_id,
+        "trained_on": json.loads(trained_on.read_text()) if trained_on.exists() else None,
+    }

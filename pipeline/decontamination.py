@@ -139,3 +139,14 @@ def opened(directory: Path) -> tuple[Index, Vocabulary]:
     """The index and its words; tasks that run in one process share them."""
     index = open_index(directory)
     return index, vocabulary_of(index.sequences)
+
+
+def identity(benchmark: Benchmark) -> dict[str, str]:
+    """Which benchmark this is, for keys and for the manifest."""
+    names = ("name", "split", "origin", "digest")
+    return {name: getattr(benchmark, name) for name in names}
+
+
+def index_facts(benchmarks: Sequence[Benchmark], directory: Path) -> dict[str, Any]:
+    """Which benchmarks are in the index."""
+    return {"benchmarks": [identity(each) for each in benchmarks]}

@@ -2,18 +2,8 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import contamination.clusters
-import contamination.halves
-import contamination.index
-import contamination.index_files
-import contamination.lookup
-import contamination.removal
-import contamination.rules
-import contamination.scan
-import contamination.sequences
-import contamination.surprisal
 from configs.cleaning import DecontaminationConfig
 from contamination.index import index_key
 from contamination.items import Benchmark
@@ -63,16 +53,11 @@ class DecontaminationPlanner:
     def _index(self) -> Stage:
         return self.stage(
             "benchmarks",
-            [
-                contamination.index,
-                contamination.index_files,
-                contamination.lookup,
-                contamination.sequences,
-            ],
+            [decontamination],
             self._code,
             num_tasks=1,
             steps=lambda d: [decontamination.BuildIndex(self.benchmarks, d)],
-            recount=lambda d: {"benchmarks": self._identity},
+            recount=partial(decontamination.index_facts, self.benchmarks),
             weights=lambda: [1.0],
         )
 
@@ -81,7 +66,7 @@ class DecontaminationPlanner:
         folders, path = self._folders, self._index_folder(index)
         return self.stage(
             "scan",
-            [contamination.lookup, contamination.scan, contamination.surprisal, decontamination],
+            [decontamination],
             {
                 "dedup": self.deduped.key,
                 "revised": keys_of(self.revised),
@@ -99,15 +84,12 @@ class DecontaminationPlanner:
         folders, path = self._folders, self._index_folder(index)
         return self.stage(
             "decontaminate",
-            [
-                contamination.clusters,
-                contamination.halves,
-                contamination.removal,
-                contamination.rules,
-                decontamination,
-                decontamination_removal,
-            ],
-            {"scan": scanned.key, "config": config.model_dump(), "benchmarks": self._identity},
+            [decontamination_removal],
+            {
+                "scan": scanned.key,
+                "config": config.model_dump(),
+                "benchmarks": [decontamination.identity(each) for each in self.benchmarks],
+            },
             num_tasks=len(inputs),
             steps=lambda d: [
                 decontamination_removal.RemoveItems(inputs, folders, path, hits, config, d)
@@ -126,10 +108,6 @@ class DecontaminationPlanner:
     @property
     def _code(self) -> dict[str, str]:
         return {"recipe": RECIPE_HASH, "index": index_key(self.benchmarks)}
-
-    @property
-    def _identity(self) -> list[dict[str, Any]]:
-        return [decontamination_removal.benchmark_identity(each) for each in self.benchmarks]
 
     @property
     def _folders(self) -> list[Path]:

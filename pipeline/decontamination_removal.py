@@ -24,13 +24,10 @@ from contamination.items import Benchmark
 from contamination.removal import Place, Remover
 from contamination.rules import CLASSES, unauditable
 from contamination.words import RECIPE_HASH
-from pipeline.decontamination import BATCH_DOCUMENTS, BITS, opened, scan_file
+from pipeline.decontamination import BATCH_DOCUMENTS, BITS, identity, opened, scan_file
 from pipeline.documents import DocumentFile, document, task_file
-from pipeline.revisions import BEFORE, CUT, DROPPED, Revisions
+from pipeline.revisions import BEFORE, CUT, DROPPED, PLACES, Revisions
 from shards.atomic import atomic_write
-
-PLACES = "places"
-"""Folder of the places that were found, for the record."""
 
 
 @lru_cache(1)
@@ -202,16 +199,10 @@ def removal_facts(
 def _benchmark_facts(benchmark: Benchmark, found: pl.DataFrame, too_short: int) -> dict[str, Any]:
     by_class = Counter(found["class"].to_list())
     return {
-        **benchmark_identity(benchmark),
+        **identity(benchmark),
         "items": len(benchmark.items),
         "unauditable_items": too_short,
         "items_found": found["item"].n_unique(),
         "documents": found["doc_id"].n_unique(),
         "places_by_class": dict(sorted(by_class.items())),
     }
-
-
-def benchmark_identity(benchmark: Benchmark) -> dict[str, str]:
-    """Which benchmark this is, for keys and for the manifest."""
-    names = ("name", "split", "origin", "digest")
-    return {name: getattr(benchmark, name) for name in names}

@@ -12,6 +12,7 @@ first of every text, dedup_order.py), `candidates` (dedup_candidates.py), `ngram
 (the pairs' similarity, dedup_similar.py), and here `dedup`, the decision.
 """
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -183,3 +184,9 @@ def scratch(folder: Path, size: int, dtype: Any) -> NDArray[Any]:
         return np.zeros(0, dtype)
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.asarray(np.memmap(file, dtype, "w+", shape=(size,)))
+
+
+def num_dropped(directory: Path) -> dict[str, Any]:
+    """How many documents were dropped, by kind, as the finished stage says."""
+    facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+    return {kind: facts[kind] for kind in facts if kind.startswith("dropped_")}

@@ -19,7 +19,7 @@ from datatrove.pipeline.base import PipelineStep
 from configs.cleaning import DedupConfig
 from pipeline.dedup_candidates import pair_runs
 from pipeline.dedup_files import EXTRA_KEYS, Corpus, DedupInput, slice_of
-from pipeline.dedup_repeats import WHOLE
+from pipeline.dedup_repeats import WHOLE, decided
 from pipeline.dedup_units import Units, text_bytes, units_of
 from pipeline.documents import DocumentFile, document, task_file
 from pipeline.revisions import BEFORE, CUT, DROPPED
@@ -110,3 +110,21 @@ def _without(data: Any, units: Units, number: int, cut: list[int], span: int) ->
 def _document(row: dict[str, Any], text: str) -> Document:
     names = ("origin_file", "origin_row", "url")
     return document(row["doc_id"], text, *(row[name] for name in names))
+
+
+def recount(keepers: Path, num_tasks: int, directory: Path) -> dict[str, Any]:
+    """What was decided, and how many documents were cut and dropped, from the finished files.
+
+    Args:
+        keepers: directory of the stage that decided.
+        num_tasks: of the stage.
+        directory: of the stage.
+    """
+    rows = {
+        name: sum(
+            pq.read_metadata(task_file(directory / name, rank)).num_rows
+            for rank in range(num_tasks)
+        )
+        for name in (CUT, DROPPED)
+    }
+    return decided(keepers) | {"documents_cut": rows[CUT], "documents_dropped": rows[DROPPED]}

@@ -1,41 +1,16 @@
 """The stages that cut repeated passages, wired together for `pipeline.dedup_plan`."""
 
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-import pyarrow.parquet as pq
-
-import contamination.word_bytes
-import contamination.words
 from configs.cleaning import DedupConfig, PassagesConfig
-from pipeline import (
-    characters,
-    cutting,
-    dedup_candidates,
-    dedup_files,
-    dedup_passages,
-    dedup_repeats,
-    dedup_units,
-    modular,
-    sentences,
-    shapes,
-    word_table,
-    words,
-)
+from pipeline import dedup_passages, dedup_repeats, dedup_units
 from pipeline.dedup import DUPLICATES
 from pipeline.dedup_files import DedupInput
 from pipeline.dedup_passages import CutPassages
-from pipeline.dedup_repeats import FACTS, DecidePassages, FindRepeats
+from pipeline.dedup_repeats import DecidePassages, FindRepeats, decided
 from pipeline.dedup_units import WriteUnits
-from pipeline.documents import task_file
-from pipeline.revisions import CUT, DROPPED
 from pipeline.stages import MakeStage, Stage, Weights, no_facts
-
-WORDS = (contamination.word_bytes, contamination.words)
-"""The code that makes words of a text."""
-_CUTTING = (characters, cutting, dedup_units, modular, sentences, shapes, word_table, words)
-"""The code that decides where units end."""
 
 
 class PassageStages(NamedTuple):
@@ -86,7 +61,7 @@ class PassagePlanner:
     def _units(self, passages: PassagesConfig) -> Stage:
         return self.stage(
             "units",
-            [*WORDS, dedup_files, *_CUTTING],
+            [dedup_units],
             {
                 "dedup": self.decide.key,
                 "passages": passages.model_dump(exclude={"min_words_left"}),
@@ -109,7 +84,7 @@ class PassagePlanner:
     def _repeats(self, units: Stage) -> Stage:
         return self.stage(
             "repeats",
-            [dedup_files, dedup_repeats, dedup_units],
+            [dedup_repeats],
             {"units": units.key},
             num_tasks=self.tasks,
             steps=lambda d: [
@@ -122,7 +97,7 @@ class PassagePlanner:
     def _keepers(self, repeats: Stage, passages: PassagesConfig) -> Stage:
         return self.stage(
             "keepers",
-            [dedup_candidates, dedup_files, dedup_repeats, dedup_units],
+            [dedup_repeats],
             {"repeats": repeats.key, "passages": passages.model_dump()},
             num_tasks=1,
             steps=lambda d: [
@@ -136,34 +111,17 @@ class PassagePlanner:
                     self.memory,
                 )
             ],
-            recount=_facts,
+            recount=decided,
             weights=lambda: [sum(self.weights())],
         )
 
     def _cut(self, keepers: Stage) -> Stage:
         return self.stage(
             "passages",
-            [dedup_files, dedup_passages, *_CUTTING],
+            [dedup_passages],
             {"keepers": keepers.key},
             num_tasks=self.own,
             steps=lambda d: [CutPassages(self.inputs, self.config, keepers.directory, d)],
-            recount=lambda d: {**(keepers.facts() or {}), **_recounted(d, self.own)},
+            recount=partial(dedup_passages.recount, keepers.directory, self.own),
             weights=lambda: self.weights()[: self.own],
         )
-
-
-def _facts(directory: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((directory / FACTS).read_text(encoding="utf-8"))
-    return facts
-
-
-def _recounted(directory: Path, num_tasks: int) -> dict[str, int]:
-    """Documents that were cut and dropped, counted in the finished files."""
-    rows = {
-        name: sum(
-            pq.read_metadata(task_file(directory / name, rank)).num_rows
-            for rank in range(num_tasks)
-        )
-        for name in (CUT, DROPPED)
-    }
-    return {"documents_cut": rows[CUT], "documents_dropped": rows[DROPPED]}

@@ -1,8 +1,8 @@
 """The stages of deduplication, wired together for `pipeline.plan`."""
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,20 +10,17 @@ from configs.cleaning import DedupConfig
 from pipeline import (
     dedup,
     dedup_candidates,
-    dedup_files,
     dedup_held,
     dedup_order,
-    dedup_report,
     dedup_similar,
-    ngrams,
     signatures,
 )
-from pipeline.dedup import FACTS, DecideDuplicates
+from pipeline.dedup import DecideDuplicates, num_dropped
 from pipeline.dedup_candidates import FindCandidates
 from pipeline.dedup_files import DedupInput
 from pipeline.dedup_held import DecodeHeld, HeldDataset, held_facts
 from pipeline.dedup_order import OrderDocuments
-from pipeline.dedup_passages_plan import WORDS, PassagePlanner, PassageStages
+from pipeline.dedup_passages_plan import PassagePlanner, PassageStages
 from pipeline.dedup_similar import ComparePairs, WriteNGramSets
 from pipeline.documents import task_file
 from pipeline.signatures import WriteSignatures, signature_file
@@ -130,7 +127,7 @@ class DedupPlanner:
             {"dataset_id": held.dataset_id},
             num_tasks=len(held.pieces()),
             steps=lambda d: [DecodeHeld(held, d)],
-            recount=lambda d: held_facts(held, d),
+            recount=partial(held_facts, held),
             weights=lambda: _held_weights(held),
         )
 
@@ -145,7 +142,7 @@ class DedupPlanner:
         shape = self.config.model_dump(include={"ngram_words", "bands", "rows_per_band", "seed"})
         return self.stage(
             "signatures",
-            [*WORDS, dedup_files, ngrams, signatures],
+            [signatures],
             shape | {"files": self.key, "held": [stage.key for stage in decoded]},
             num_tasks=len(self.files),
             steps=lambda d: [
@@ -158,7 +155,7 @@ class DedupPlanner:
     def _order(self, signed: Stage) -> Stage:
         return self.stage(
             "order",
-            [dedup_files, dedup_order],
+            [dedup_order],
             {"signatures": signed.key, "priority": self.priority},
             num_tasks=1,
             steps=lambda d: [
@@ -171,7 +168,7 @@ class DedupPlanner:
     def _candidates(self, signed: Stage, order: Stage) -> Stage:
         return self.stage(
             "candidates",
-            [dedup_candidates, dedup_files],
+            [dedup_candidates],
             {"order": order.key},
             num_tasks=self.tasks,
             steps=lambda d: [
@@ -186,7 +183,7 @@ class DedupPlanner:
     def _ngrams(self, candidates: Stage) -> Stage:
         return self.stage(
             "ngrams",
-            [*WORDS, dedup_similar, ngrams],
+            [dedup_similar],
             {"candidates": candidates.key},
             num_tasks=len(self.files),
             steps=lambda d: [
@@ -199,7 +196,7 @@ class DedupPlanner:
     def _similar(self, order: Stage, candidates: Stage, sets: Stage) -> Stage:
         return self.stage(
             "similar",
-            [dedup_files, dedup_similar, ngrams],
+            [dedup_similar],
             {"ngrams": sets.key, "threshold": self.config.threshold},
             num_tasks=self.tasks,
             steps=lambda d: [
@@ -222,7 +219,7 @@ class DedupPlanner:
     def _decide(self, decoded: Sequence[Stage], order: Stage, similar: Stage) -> Stage:
         return self.stage(
             "dedup",
-            [dedup, dedup_files, dedup_report],
+            [dedup],
             {
                 "similar": similar.key,
                 "config": self.config.model_dump(mode="json", exclude={"passages"}),
@@ -241,7 +238,7 @@ class DedupPlanner:
                     self.memory,
                 )
             ],
-            recount=_dropped,
+            recount=num_dropped,
             weights=self._whole,
         )
 
@@ -273,8 +270,3 @@ def priority_of(config: DedupConfig, sources: Iterable[str]) -> list[str]:
 
 def _held_weights(held: HeldDataset) -> list[float]:
     return [4 * piece.facts.tokens / 1e6 for piece in held.pieces()]
-
-
-def _dropped(directory: Path) -> dict[str, Any]:
-    facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
-    return {kind: facts[kind] for kind in facts if kind.startswith("dropped_")}

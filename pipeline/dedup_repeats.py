@@ -6,6 +6,7 @@ others is dropped, and keeps nothing. So whatever is cut stands in a document of
 Passages that one document repeats within itself are left alone.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -290,3 +291,9 @@ def _keep(keys, group, keeper, low, high, cut, span):  # type: ignore[no-untyped
         touched = touched or (after > 0 and keys[i] - keys[cut[after - 1]] < np.uint64(span))
         if not touched and keeper[group[i]] == NONE:
             keeper[group[i]] = keys[i] >> np.uint64(32)
+
+
+def decided(directory: Path) -> dict[str, Any]:
+    """What `DecidePassages` found, as its finished stage says."""
+    facts: dict[str, Any] = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+    return facts

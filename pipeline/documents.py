@@ -10,12 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
+from pipeline.errors import BuildError
 from pipeline.task_report import tracked
+from pipeline.unique_ids import refuse_repeated_ids
 from shards.atomic import atomic_write
 from shards.hashing import content_hash
 
@@ -161,3 +164,27 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             file.iter_batches(batch_size=1000), file.metadata.num_rows, lambda batch: batch.num_rows
         ):
             yield from batch.to_pylist()
+
+
+def count(folder: Path, num_tasks: int) -> dict[str, Any]:
+    """Documents and characters in the files of a folder, counted from their rows."""
+    counted = pl.len().alias("documents"), pl.col("characters").sum()
+    files = (pl.scan_parquet(task_file(folder, rank)) for rank in range(num_tasks))
+    tasks = [file.select(*counted).collect().row(0) for file in files]
+    documents, characters = (sum(task[i] for task in tasks) for i in (0, 1))
+    return {"documents": documents, "characters": characters, "tasks": tasks}
+
+
+def recount_extracted(name: str, num_tasks: int, directory: Path) -> dict[str, Any]:
+    """What the stage that read a source left, counted.
+
+    Raises:
+        BuildError: no documents, or two with the same id.
+    """
+    folder = directory / "documents"
+    facts = count(folder, num_tasks)
+    if not facts["documents"]:
+        raise BuildError(f"source '{name}': its files hold no documents; check what it names")
+    paths = [task_file(folder, rank) for rank in range(num_tasks)]
+    refuse_repeated_ids(name, paths, facts["documents"])
+    return facts

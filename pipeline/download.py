@@ -57,6 +57,11 @@ class DownloadFile(PipelineStep):
         yield from ()
 
 
+def recount(files: list[HubFile], directory: Path) -> dict[str, Any]:
+    """How much was to be fetched."""
+    return {"bytes": sum(file.size for file in files)}
+
+
 def fetch(file: HubFile) -> None:
     """Have the file in the cache, with the digest of the pin.
 

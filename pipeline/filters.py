@@ -6,11 +6,10 @@ real texts, is in docs/filters.md.
 """
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from datatrove.data import Document, DocumentsPipeline
@@ -20,24 +19,9 @@ from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
 
 from configs.text_sources import Edit, Profile, Source
 from contamination.jit import is_compiled
-from pipeline import (
-    addresses,
-    ascii_patterns,
-    characters,
-    cutting,
-    edits,
-    gopher,
-    language,
-    lines,
-    modular,
-    phrases,
-    shapes,
-    word_table,
-    words,
-)
 from pipeline.addresses import AddressFilter
 from pipeline.characters import ALPHABETIC, SPACE, codes, kinds_of_all
-from pipeline.documents import DocumentFile, task_file
+from pipeline.documents import DocumentFile, count, task_file
 from pipeline.edits import C4Lines, CharacterLimits, with_edits
 from pipeline.gopher import FineWebQuality, GopherQuality, GopherRepetition
 from pipeline.language import LanguageFilter
@@ -45,23 +29,6 @@ from pipeline.shape_store import shape_store
 from pipeline.task_report import tell
 from pipeline.word_table import WordTable
 
-MODULES = [
-    sys.modules[__name__],
-    addresses,
-    ascii_patterns,
-    characters,
-    cutting,
-    edits,
-    gopher,
-    language,
-    lines,
-    modular,
-    phrases,
-    shapes,
-    word_table,
-    words,
-]
-"""The code that decides what a profile keeps."""
 FOLDERS = ("kept", "dropped", "edited")
 """What the stage writes: a file a task in each."""
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -229,6 +196,11 @@ class ApplyProfile(PipelineStep):
                 yield doc
         if store:
             store.keep()
+
+
+def recount(num_tasks: int, directory: Path) -> dict[str, Any]:
+    """Documents and characters in every folder of the finished stage."""
+    return {folder: count(directory / folder, num_tasks) for folder in FOLDERS}
 
 
 class Judgement(NamedTuple):

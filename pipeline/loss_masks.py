@@ -12,8 +12,8 @@ import polars as pl
 from tokenizers import Tokenizer
 
 from pipeline.bpe import DocumentEnds
-from pipeline.decontamination_removal import PLACES
 from pipeline.documents import task_file
+from pipeline.revisions import PLACES
 from shards.detokenize import ByteTable, byte_table, tokens_holding
 from shards.errors import DatasetError
 from shards.loss_mask import Spans, merged

@@ -3,6 +3,7 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from configs.build import BuildConfig
@@ -14,14 +15,15 @@ from pipeline.dedup_plan import DedupPlanner, DedupStages
 from pipeline.filtered import Filtered
 from pipeline.funnel_sums import DECONTAMINATE, PASSAGES
 from pipeline.given_tokenizer import GivenTokenizer
+from pipeline.source_code import code_of
 from pipeline.source_plan import SourcePlanner
 from pipeline.sources import ResolvedSource
 from pipeline.stages import Stage, stage_key
 from pipeline.token_plan import TokenPlanner
 
 _PACKAGES = (
-    *("blake3", "datatrove", "fastokens", "numba", "numpy", "polars", "py3langid", "pyarrow"),
-    *("rensa", "spacy"),
+    *("blake3", "datatrove", "fastokens", "numba", "numpy", "orjson", "polars", "py3langid"),
+    *("pyarrow", "rensa", "spacy", "tldextract"),
 )
 
 
@@ -112,13 +114,15 @@ class Planner:
     def _stage(
         self,
         name: str,
-        modules: list[Any],
+        modules: list[ModuleType],
         inputs: dict[str, Any],
         kind: type[Stage] = Stage,
         **rest: Any,
     ) -> Stage:
-        key = stage_key(name, modules, inputs | {"versions": self.versions})
-        return kind(name=name, key=key, directory=self.work / f"{name}-{key[:16]}", **rest)
+        code = code_of(module.__name__ for module in modules)
+        key = stage_key(name, code, inputs | {"versions": self.versions})
+        place = self.work / f"{name}-{key[:16]}"
+        return kind(name=name, key=key, modules=frozenset(code), directory=place, **rest)
 
     def _dedup(self, filtered: Filtered) -> DedupStages:
         return DedupPlanner(

@@ -10,6 +10,8 @@ from pipeline.documents import task_file
 
 CUT, DROPPED, BEFORE = "cut", "dropped", "edited"
 """Folders of such a stage: shortened documents, dropped ones, and texts before the cut."""
+PLACES = "places"
+"""Folder of the places of benchmark items that decontamination found."""
 _BATCH_ROWS = 256
 
 

@@ -7,29 +7,27 @@ words depend on the shape alone.
 """
 
 import fcntl
-import inspect
 import os
 import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from zipfile import BadZipFile
 
 import numpy as np
-from blake3 import blake3
 
-from pipeline import ascii_patterns, characters, cutting, modular, shapes, words
+from pipeline import shapes, words
 from pipeline.shapes import Known, Shapes, known_shapes
+from pipeline.source_code import code_of
 from shards.atomic import atomic_write
 from shards.cache import cache_directory
+from shards.hashing import blake3_json
 
 _MOST = 300_000
 """Shapes in the file; the newest stay. Less than a process remembers, so that it can learn more."""
 _SHARE, _LEAST = 0.2, 2_000
 """A task saves what it learned when it is so large a part of the file, and so many shapes."""
 _UNREADABLE = (OSError, EOFError, KeyError, ValueError, BadZipFile)
-_CODE: list[ModuleType] = [ascii_patterns, characters, cutting, modular, shapes, words]
 
 
 class ShapeStore:
@@ -81,6 +79,6 @@ class ShapeStore:
 @cache
 def shape_store() -> ShapeStore:
     """The file of this version of the rules and the code, and the table of this process."""
-    code = "".join(map(inspect.getsource, _CODE)) + sys.version
-    name = f"shapes-{words.spacy_digest()}-{blake3(code.encode()).hexdigest()[:16]}.npz"
+    code = code_of([shapes.__name__, words.__name__])
+    name = f"shapes-{words.spacy_digest()}-{blake3_json([code, sys.version])[:16]}.npz"
     return ShapeStore(cache_directory() / "words" / name, known_shapes())

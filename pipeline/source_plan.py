@@ -1,28 +1,21 @@
 """The stages that read sources: download, extract, filter, wired together for `pipeline.plan`."""
 
 from functools import partial
-from pathlib import Path
-from typing import Any
-
-import polars as pl
 
 from pipeline import (
     docstrings,
     documents,
     download,
     filters,
-    streams,
     tables,
     text_files,
     warc,
     wheel_text,
 )
-from pipeline.documents import ReadDocuments, WriteDocuments, task_file
-from pipeline.errors import BuildError
+from pipeline.documents import ReadDocuments, WriteDocuments, recount_extracted
 from pipeline.filtered import Filtered
 from pipeline.sources import Download, ResolvedSource, canonical
 from pipeline.stages import MakeStage, Stage
-from pipeline.unique_ids import refuse_repeated_ids
 
 
 class SourcePlanner:
@@ -57,7 +50,7 @@ class SourcePlanner:
             kind=download.DownloadStage,
             num_tasks=len(wanted.files),
             steps=lambda d: [download.DownloadFile(wanted.files, wanted.check, d)],
-            recount=lambda d: {"bytes": sum(file.size for file in wanted.files)},
+            recount=partial(download.recount, wanted.files),
             weights=lambda: [file.size / 1e6 for file in wanted.files],
             files=tuple(wanted.files),
             before_fetching=wanted.before,
@@ -67,11 +60,11 @@ class SourcePlanner:
         source = self.sources[name]
         return self.stage(
             f"extract-{name}",
-            [docstrings, documents, streams, tables, text_files, warc, wheel_text],
+            [docstrings, documents, tables, text_files, warc, wheel_text],
             {"source": canonical(source.spec), "pin": source.pin},
             num_tasks=len(source.task_bytes),
             steps=lambda d: [source.reader(d), WriteDocuments(d / "documents")],
-            recount=partial(_recount_extracted, name, len(source.task_bytes)),
+            recount=partial(recount_extracted, name, len(source.task_bytes)),
             weights=lambda: [size / 1e6 for size in source.task_bytes],
         )
 
@@ -82,7 +75,7 @@ class SourcePlanner:
         inputs, tasks = extracted.directory / "documents", extracted.num_tasks
         return self.stage(
             f"filter-{name}",
-            [documents, *filters.MODULES],
+            [documents, filters],
             {
                 **{"extract": extracted.key, "profile": profile, "edits": sorted(edits)},
                 "lengths": lengths,
@@ -93,28 +86,9 @@ class SourcePlanner:
                 filters.ApplyProfile(profile, edits, d / "dropped", d / "edited", limits),
                 WriteDocuments(d / "kept"),
             ],
-            recount=lambda d: {f: _recount(d / f, tasks) for f in filters.FOLDERS},
+            recount=partial(filters.recount, tasks),
             weights=lambda: _weights(extracted),
         )
-
-
-def _recount(folder: Path, num_tasks: int) -> dict[str, Any]:
-    """Documents and characters in the files of a folder, counted from their rows."""
-    counted = pl.len().alias("documents"), pl.col("characters").sum()
-    files = (pl.scan_parquet(task_file(folder, rank)) for rank in range(num_tasks))
-    tasks = [file.select(*counted).collect().row(0) for file in files]
-    documents, characters = (sum(task[i] for task in tasks) for i in (0, 1))
-    return {"documents": documents, "characters": characters, "tasks": tasks}
-
-
-def _recount_extracted(name: str, num_tasks: int, directory: Path) -> dict[str, Any]:
-    folder = directory / "documents"
-    facts = _recount(folder, num_tasks)
-    if not facts["documents"]:
-        raise BuildError(f"source '{name}': its files hold no documents; check what it names")
-    paths = [task_file(folder, rank) for rank in range(num_tasks)]
-    refuse_repeated_ids(name, paths, facts["documents"])
-    return facts
 
 
 def _weights(stage: Stage) -> list[float]:

@@ -2,11 +2,10 @@
 
 `<work>/<name>-<key>/` holds the outputs, `datatrove/` (completion markers, statistics, logs) and,
 last of all, `done.json`: the key, what was counted in the outputs, and their sizes. The key covers
-configuration, inputs, package versions and the source code of the stage, so neither a stale file
-nor another configuration's completion marker can be picked up.
+configuration, inputs, package versions and the source code of the stage (`pipeline.source_code`),
+so neither a stale file nor another configuration's completion marker can be picked up.
 """
 
-import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from blake3 import blake3
 from datatrove.pipeline.base import PipelineStep
 
 from configs.terminal import progress
 from pipeline.executor import Runner
+from pipeline.source_code import HARMLESS
 from pipeline.task_report import shown
 from shards.atomic import remove_leftovers, write_json_atomic
 from shards.hashing import blake3_json
@@ -36,6 +35,8 @@ class Stage:
     name: str
     key: str
     """Hash of all that determines the outputs."""
+    modules: frozenset[str]
+    """Those whose code is in the key."""
     directory: Path
     num_tasks: int
     steps: Callable[[Path], list[PipelineStep]]
@@ -70,6 +71,7 @@ class Stage:
         facts = self.facts()
         if facts is not None:
             return facts
+        assert self._all_code() <= self.modules | HARMLESS, f"{self.name}: code beside the key"
         if (self.directory / _DONE).exists():  # complete once, but files are gone or changed
             shutil.rmtree(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -79,6 +81,13 @@ class Stage:
         done = {"key": self.key, "facts": facts, "files": _sizes(self.directory)}
         write_json_atomic(self.directory / _DONE, done)
         return facts
+
+    def _all_code(self) -> set[str]:
+        """The modules whose code makes and counts the outputs, without what they import."""
+        counting = getattr(self.recount, "func", self.recount)  # of a partial
+        return {type(step).__module__ for step in self.steps(self.directory)} | {
+            counting.__module__
+        }
 
     def _run_tasks(self, runner: Runner) -> None:
         logs, weights = self.directory / LOGS, self.weights()
@@ -96,7 +105,14 @@ class MakeStage(Protocol):
     def __call__(
         self, name: str, modules: list[ModuleType], inputs: dict[str, Any], **rest: Any
     ) -> Stage:
-        """A stage, with its key and directory."""
+        """A stage, with its key and directory.
+
+        Args:
+            name: the stage's name.
+            modules: of its steps and of `recount`; what they import is found.
+            inputs: see `stage_key`.
+            rest: see `Stage`.
+        """
 
 
 def no_facts(directory: Path) -> dict[str, Any]:
@@ -104,15 +120,14 @@ def no_facts(directory: Path) -> dict[str, Any]:
     return {}
 
 
-def stage_key(name: str, modules: list[ModuleType], inputs: dict[str, Any]) -> str:
+def stage_key(name: str, code: dict[str, str], inputs: dict[str, Any]) -> str:
     """The key of a stage.
 
     Args:
         name: the stage's name.
-        modules: the modules whose code determines the outputs.
+        code: the hashes of the modules that determine the outputs, by name.
         inputs: JSON: configuration, pins, keys of earlier stages, package versions.
     """
-    code = {m.__name__: blake3(inspect.getsource(m).encode()).hexdigest() for m in modules}
     return blake3_json({"stage": name, "code": code, "inputs": inputs})
 
 

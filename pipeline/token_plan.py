@@ -1,43 +1,18 @@
 """The stages from documents to shards of tokens, wired together for `pipeline.plan`."""
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from configs.build import BuildConfig, TokenizerConfig
-from pipeline import (
-    bpe,
-    budget,
-    decisions,
-    encoded,
-    encoder_check,
-    encoders,
-    fast_forms,
-    filters,
-    funnel_sums,
-    layout,
-    loss_masks,
-    packing,
-    revisions,
-    roundtrip,
-    row_file,
-    tokenizer_file,
-    tokenizing,
-)
+from configs.build import BuildConfig
+from pipeline import bpe, encoder_check, filters, layout, packing, tokenizing
 from pipeline.dedup import DUPLICATES
 from pipeline.encoder_check import ENCODER, ChooseEncoder, choose, samples
-from pipeline.errors import BuildError
 from pipeline.filtered import Filtered, keys_of
 from pipeline.given_tokenizer import GivenTokenizer
 from pipeline.sources import ResolvedSource
-from pipeline.stages import MakeStage, Stage
-from pipeline.tokenizer_file import num_ids, vocabulary
+from pipeline.stages import MakeStage, Stage, no_facts
 from pipeline.tokenizing import EncodeDocuments, EncodeInput
-from shards import hash_table, index, loss_mask, shard_files, writer
-from shards.hashing import blake3_file
-from shards.tokenizer_file import load_tokenizer
 
 DATASET = "dataset"
 """Folder of the packing stage that becomes the dataset."""
@@ -78,7 +53,7 @@ class TokenPlanner:
         given = self.given
         return self.stage(
             "tokenizer",
-            [bpe, decisions, revisions],
+            [bpe],
             {
                 "dedup": deduped.key if given is None else None,
                 "revised": keys_of(revised) if given is None else None,
@@ -98,7 +73,7 @@ class TokenPlanner:
                     d,
                 )
             ],
-            recount=lambda d: _tokenizer_facts(d, config),
+            recount=partial(bpe.recount, config),
             weights=lambda: [sum(self.filtered.weights())],
         )
 
@@ -108,7 +83,7 @@ class TokenPlanner:
         path = tokenizer.directory / bpe.TOKENIZER
         return self.stage(
             "encoder",
-            [encoder_check, encoders, fast_forms],
+            [encoder_check],
             {"tokenizer": tokenizer.key, "filter": self.filtered.keys, "encoder": config.encoder},
             num_tasks=len(inputs),
             steps=lambda d: [ChooseEncoder(inputs, path, config, d)],
@@ -128,18 +103,7 @@ class TokenPlanner:
         config, split = self.config.tokenizer, self.config.split
         return self.stage(
             "encode",
-            [
-                bpe,
-                decisions,
-                encoders,
-                fast_forms,
-                funnel_sums,
-                revisions,
-                roundtrip,
-                row_file,
-                tokenizer_file,
-                tokenizing,
-            ],
+            [tokenizing],
             {
                 "dedup": deduped.key,
                 "revised": keys_of(revised),
@@ -167,7 +131,7 @@ class TokenPlanner:
         ranks, config = self.ranks, self.config
         return self.stage(
             "layout",
-            [budget, encoded, layout, writer],
+            [layout],
             {"encode": encode.key, "shards": config.shards.model_dump()},
             num_tasks=len(ranks),
             steps=lambda d: [
@@ -180,7 +144,7 @@ class TokenPlanner:
                     d,
                 )
             ],
-            recount=lambda d: {},
+            recount=no_facts,
             weights=lambda: [_tokens_mb(encode.directory, ranks[name]) for name in ranks],
         )
 
@@ -197,7 +161,7 @@ class TokenPlanner:
         tasks = list(self._pack_tasks())
         return self.stage(
             "pack",
-            [budget, encoded, loss_mask, loss_masks, packing, shard_files, index, hash_table],
+            [packing],
             {"layout": laid_out.key, "dedup": deduped.key, "masks": masks and masks.key},
             num_tasks=len(tasks),
             steps=lambda d: [
@@ -215,7 +179,7 @@ class TokenPlanner:
                     d,
                 )
             ],
-            recount=lambda d: {},
+            recount=no_facts,
             weights=lambda: [
                 sum(plan.tokens for plan in task.plans(laid_out.directory)) / 1e6 for task in tasks
             ],
@@ -229,17 +193,6 @@ class TokenPlanner:
                 number = layout.num_tasks(size, self.config.shards.shard_tokens)
                 for first in range(number):
                     yield packing.PackTask(name, first, number, part)
-
-
-def _tokenizer_facts(folder: Path, config: TokenizerConfig) -> dict[str, Any]:
-    path, trained_on = folder / bpe.TOKENIZER, folder / bpe.TRAINED_ON
-    load_tokenizer(path, BuildError)  # says what is wrong with a given one
-    return {
-        "blake3": blake3_file(path),
-        "vocab_size": num_ids(vocabulary(path)),
-        "eos_id": bpe.document_ends(path, config).eos_id,
-        "trained_on": json.loads(trained_on.read_text()) if trained_on.exists() else None,
-    }
 
 
 def _tokens_mb(encoded: Path, ranks: range) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
@@ -11,6 +12,7 @@ from configs.cleaning import DedupConfig
 from pipeline.dedup_files import working_bytes
 from pipeline.dedup_held import open_held
 from pipeline.dedup_plan import DedupPlanner, DedupStages
+from pipeline.source_code import code_of
 from pipeline.stages import Stage, stage_key
 from shards.hashing import blake3_file
 
@@ -22,9 +24,11 @@ def dedup_stages(
     held = open_held(config.against)
     key = [(name, blake3_file(path)) for name, path in files]
 
-    def make(name: str, modules: list[Any], inputs: dict[str, Any], **rest: Any) -> Stage:
-        key = stage_key(name, modules, inputs)
-        return Stage(name=name, key=key, directory=work / name, **rest)
+    def make(name: str, modules: list[ModuleType], inputs: dict[str, Any], **rest: Any) -> Stage:
+        code = code_of(module.__name__ for module in modules)
+        key = stage_key(name, code, inputs)
+        modules_ = frozenset(code)
+        return Stage(name=name, key=key, modules=modules_, directory=work / name, **rest)
 
     bytes_ = working_bytes(config) if memory is None else memory
     weights = [path.stat().st_size / 1e6 for _, path in files]
