@@ -1,23 +1,23 @@
 """audit.html: one self-contained page, safe with hostile documents.
 
-Every text that comes from outside goes through `escape`; the only script is allowed by its hash,
-so even markup that slipped through could not run.
+The templates, in `pages/`, escape everything that they print; the only script is allowed by its
+hash, so even markup that slipped through could not run.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.pages import script_of
+from configs.pages import environment, script_of
+from contamination import classic_tables, score_tables
 from contamination.findings import Finding
-from contamination.markdown import percent, recall
-from contamination.page_cards import card_section
-from contamination.page_tables import classic_section, escape, score_section, trained_section
-from contamination.rules import CLASSES
+from contamination.found import item_hash
+from contamination.markdown import most_trained, percent, recall
+from contamination.page_cards import MAX_CARDS, cards_of, filter_options
+from contamination.rules import CLASSES, Class
 
-_HERE = Path(__file__).parent
-_CLASS_MEANING = {
+_PAGES = Path(__file__).parent / "pages"
+_MEANINGS: dict[Class, str] = {
     "qa": "question with its answer",
     "question": "the question",
     "answer": "the answer alone",
@@ -38,50 +38,38 @@ def page(
         title: what was audited, as the user named it.
         hashes_only: show hashes of items in place of extracts.
     """
-    script = script_of(_HERE / "page.js")
-    parts = {
-        "script": script.source,
-        "script_hash": script.digest,
-        "title": escape(title),
-        "verdict": _verdict(facts),
-        "about": _about(facts, title),
-        "tiles": "".join(_tile(number, label) for number, label in _numbers(facts)),
-        "checked": _checked(facts),
-        "found": _found(facts),
-        "limits": _list(escape(limit) for limit in facts["limits"]),
-        "table": _table(facts),
-        "legend": " ".join(
-            f'<span><b class="class {name}">{name}</b> {_CLASS_MEANING[name]}</span>'
-            for name in CLASSES
-        ),
-        "unauditable": _unauditable(facts["unauditable"]),
-        "trained": trained_section(facts),
-        "scores": score_section(facts["scores"]),
-        "classic": classic_section(facts),
-        "findings": card_section(findings, hashes_only),
-        "method": _method(facts),
-    }
-    template = (_HERE / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    pages = environment(_PAGES)
+    pages.filters["thousands"] = "{:,}".format
+    pages.globals |= {"percent": percent, "recall": recall, "item_hash": item_hash}
+    pages.globals |= {"scores": score_tables, "classic": classic_tables}
+    cards = cards_of(findings)
+    shown = cards[:MAX_CARDS]
+    return pages.get_template("audit.html").render(
+        facts=facts,
+        title=title,
+        hashes_only=hashes_only,
+        script=script_of(_PAGES / "audit.js"),
+        verdict=_verdict(facts["totals"]),
+        tiles=list(_tiles(facts)),
+        meanings={name: _MEANINGS[name] for name in CLASSES},
+        found=list(_found(facts["totals"]["items_by_class"])),
+        too_short={name: ids for name, ids in facts["unauditable"].items() if ids},
+        trained=[_trained_row(row) for row in most_trained(facts)],
+        cards=shown,
+        num_places=len(cards),
+        options=filter_options(shown),
+    )
 
 
-def _verdict(facts: dict[str, Any]) -> str:
-    items, found = facts["totals"]["items"], facts["totals"]["dirty_items"]
+def _verdict(totals: dict[str, Any]) -> str:
+    items, found = totals["items"], totals["dirty_items"]
     if not found:
         return f"None of {items:,} test items was found in this data."
     verb = "is" if found == 1 else "are"
     return f"{found:,} of {items:,} test items {verb} in this data."
 
 
-def _about(facts: dict[str, Any], title: str) -> str:
-    corpus = facts["corpus"]
-    return (
-        f"{escape(title)} · {corpus['kind']} <code>{escape(corpus['digest'][:16])}</code> · "
-        f"{corpus['documents']:,} documents · {corpus['words']:,} words"
-    )
-
-
-def _numbers(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _tiles(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
     totals, sets = facts["totals"], facts["benchmarks"]
     yield f"{totals['dirty_items']:,}", "items found"
     if totals["masked_items"]:
@@ -96,84 +84,10 @@ def _numbers(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield f"{sum(b['unauditable_items'] for b in sets):,}", "items too short to audit"
 
 
-def _tile(number: str, label: str) -> str:
-    return f'<div class="tile"><b>{number}</b><span>{label}</span></div>'
+def _found(counts: dict[str, int]) -> Iterable[str]:
+    return (f"{counts[name]:,} {_MEANINGS[name]}" for name in CLASSES if counts[name])
 
 
-def _checked(facts: dict[str, Any]) -> str:
-    names = ", ".join(escape(b["name"]) for b in facts["benchmarks"])
-    return (
-        f"<p>Every document, word by word, against {facts['totals']['items']:,} items of "
-        f"{len(facts['benchmarks'])} benchmarks: {names}.</p>"
-    )
-
-
-def _found(facts: dict[str, Any]) -> str:
-    counts = facts["totals"]["items_by_class"]
-    lines = [f"{counts[name]:,} {_CLASS_MEANING[name]}" for name in CLASSES if counts[name]]
-    return _list(lines) if lines else "<p>Nothing.</p>"
-
-
-def _list(lines: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
-
-
-def _table(facts: dict[str, Any]) -> str:
-    head = ["Benchmark", "Items", "Found", "Share", "Docs", *CLASSES, "Decoys", "Too<br>short"]
-    head += ["Recall,<br>verbatim", "Recall,<br>edited"]
-    head += ["Trained on", "Exposures"] if facts["run"] else []
-    rows = "".join(_table_row(b, bool(facts["run"])) for b in facts["benchmarks"])
-    cells = "".join(f"<th>{name}</th>" for name in head)
-    return f"<thead><tr>{cells}</tr></thead><tbody>{rows}</tbody>"
-
-
-def _table_row(benchmark: dict[str, Any], run: bool) -> str:
-    found = benchmark["dirty_items"]
-    numbers = [benchmark["items_by_class"][name] for name in CLASSES]
-    numbers += [benchmark["decoy_places"], benchmark["unauditable_items"]]
-    cells = [
-        f"<td>{escape(benchmark['name'])} <span class='note'>{escape(benchmark['split'])}</span>",
-        f"<td>{benchmark['items']:,}",
-        f"<td><b>{found:,}</b>" if found else _count(0),
-        f"<td>{escape(percent(benchmark))}" if found else '<td class="zero">–',
-        _count(benchmark["dirty_documents"]),
-        *(_count(number) for number in numbers),
-        f"<td>{recall([benchmark], 'verbatim'):.0%}",
-        f"<td>{recall([benchmark], '1 word in 10 replaced'):.0%}",
-    ]
-    if run:
-        cells += [_count(benchmark["dirty_items_trained_on"]), _count(benchmark["exposures"])]
-    return "<tr>" + "</td>".join(cells) + "</td></tr>"
-
-
-def _count(number: int) -> str:
-    return f"<td>{number:,}" if number else '<td class="zero">0'
-
-
-def _unauditable(ids: dict[str, list[str]]) -> str:
-    lines = [
-        f"<dt>{escape(name)}</dt><dd>{escape(', '.join(some))}</dd>"
-        for name, some in ids.items()
-        if some
-    ]
-    if not lines:
-        return ""
-    count = sum(map(len, ids.values()))
-    return (
-        f"<details><summary>{count:,} items too short to audit, by id</summary>"
-        f"<dl>{''.join(lines)}</dl></details>"
-    )
-
-
-def _method(facts: dict[str, Any]) -> str:
-    method, rules = facts["method"], facts["method"]["thresholds"]
-    return (
-        f"Text and items are cut into words (recipe <code>{method['recipe']}</code>: lower case, "
-        f"no punctuation, accents or markup); runs of {method['run_words']} words that both sides "
-        "have are joined into places. A word is worth its surprisal in this very text, so common "
-        f"phrases count little: a place needs {rules['min_bits']:g} bits and, depending on the "
-        f"item's length, {rules['long_coverage']:.0%} to {rules['short_coverage']:.0%} of it. "
-        "Decoys are items nobody wrote, made from pieces of real ones; finding them measures "
-        "chance. Recall is measured by planting real items into documents of this data, in memory. "
-        "Extracts are cut at 300 characters so that this page does not publish the benchmarks."
-    )
+def _trained_row(item: dict[str, Any]) -> list[str]:
+    steps = (item["exposure"][key] for key in ("times", "first_step", "last_step"))
+    return [item["benchmark"], item["id"], item["class"], *(f"{number:,}" for number in steps)]

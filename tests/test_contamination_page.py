@@ -3,16 +3,20 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from configs.audit import SENSITIVITIES
-from contamination.audit import run_audit
+from contamination.audit import Audit, run_audit
 from contamination.corpus import open_corpus
 from contamination.items import Benchmark, Item
+from contamination.page import page
+from contamination.report import summary
 from contamination.write import write_reports
 from shards.hashing import blake3_json
 
@@ -69,12 +73,14 @@ def page_of(
     path = tmp_path / "<b>text&.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     items = (Item(f"{HOSTILE}id", question, HOSTILE), Item(f"tiny{HOSTILE}", "no?", ""))
-    benchmark = Benchmark("x<y", "test", "made", items)
-    result = run_audit(
-        open_corpus(path), [benchmark], SENSITIVITIES["default"], tmp_path / "w", tmp_path / "c"
-    )
+    result = audited(path, Benchmark("x<y", "test", "made", items), tmp_path)
     written = write_reports(result, tmp_path / "out", path.name, 1.0, (), hashes_only)
     return written.paths[-1].read_text(encoding="utf-8")
+
+
+def audited(path: Path, benchmark: Benchmark, folder: Path) -> Audit:
+    rules, work = SENSITIVITIES["default"], folder / "w"
+    return run_audit(open_corpus(path), [benchmark], rules, work, folder / "c")
 
 
 def test_hostile_documents_stay_text(tmp_path: Path) -> None:
@@ -93,6 +99,74 @@ def test_hostile_documents_stay_text(tmp_path: Path) -> None:
     assert "\u202e" not in text
     assert "\x07" not in text
     assert "default-src 'none'" in text
+
+
+def hostile(name: str) -> str:
+    """Ends an element, an attribute, a template's expression; tells in which field it was."""
+    return f"""{name}:"'></p><script>{name}()</script>{{{{ 7 * 7 }}}}{{% if %}}&lt;:{name}"""
+
+
+NAMES = ["benchmark", "split", "item", "twin", "tiny", "question", "answer", "passage"]
+NAMES += ["document", "source", "part", "origin", "shard", "text", "title", "limit"]
+NAMES += ["task", "metric", "group", "trained", "definition", "rule", "paper", "decided"]
+
+
+def test_hostile_strings_of_every_field_are_shown_as_they_are(tmp_path: Path) -> None:
+    facts, findings = hostile_audit(tmp_path)
+    url = f"https://example.org/{hostile('url')}"
+    document = findings[0].document._replace(
+        split=hostile("part"), origin=hostile("origin"), origin_row=4, url=url,
+        shard=hostile("shard"), token_start=0,
+    )  # fmt: skip
+    best = replace(findings[0], document=document, token_start=1, token_end=2)
+    plain = replace(best, document=document._replace(url=f"javascript:{hostile('script')}"))
+    twin = replace(best, rank=2, item=replace(best.item, id=hostile("twin")))
+    text = page(facts, [best, twin, plain, *findings], hostile("title"))
+    parser = _Tags()
+    parser.feed(text)
+    assert (parser.tags.count("script"), parser.tags.count("h1")) == (1, 1)
+    names = {name for name, _ in parser.attributes}
+    assert not {name for name in names if name.startswith("on") or name == "src"}
+    assert [name for name in NAMES if hostile(name) not in parser.text] == []
+    assert f"javascript:{hostile('script')}" in parser.text
+    shown = {(name, value) for name, value in parser.attributes}
+    assert ("href", url) in shown
+    assert {value for name, value in shown if name == "href"} == {url}
+    for name in ("benchmark", "source"):
+        assert {(f"data-{name}", hostile(name)), ("value", hostile(name))} <= shown
+
+
+def hostile_audit(tmp_path: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The content of audit.json with all of its parts, and the findings."""
+    words = [f"{a}{b}" for a in ("river", "mill", "tower") for b in ("bank", "gate", "stone")]
+    question = f"{hostile('question')} {' '.join(words)}?"
+    passage = f"{hostile('passage')} {' '.join(reversed(words))} above."
+    item = Item(hostile("item"), question, hostile("answer"), (), passage)
+    benchmark = Benchmark(
+        hostile("benchmark"), hostile("split"), "made", (item, Item(hostile("tiny"), "no?", ""))
+    )
+    content = f"{question} {hostile('text')} {hostile('answer')} {passage}"
+    row = {"text": content, "id": hostile("document"), "source": hostile("source")}
+    (tmp_path / "text.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    result = audited(tmp_path / "text.jsonl", benchmark, tmp_path)
+    facts = summary(result, ())
+    mean = {"n": 4, "mean": 0.5, "low": 0.1, "high": 0.9}
+    score: dict[str, Any] = dict.fromkeys(("all", "clean", "dirty", "not_audited"), mean) | {
+        "task": hostile("task"), "metric": hostile("metric"), "unmatched": 0, "difference": None,
+        "by_class": {hostile("group"): mean}, "by_exposure": {}, "curve": [],
+    }  # fmt: skip
+    seen = {"id": hostile("trained"), "exposure": {"times": 3, "first_step": 1, "last_step": 2}}
+    classic = {
+        "title": hostile("definition"), "rule": hostile("rule"), "source": hostile("paper"),
+        "decided_here": hostile("decided"), "benchmarks": {benchmark.name: {"dirty_items": 1}},
+    }  # fmt: skip
+    changes = {
+        "limits": [hostile("limit")],
+        "scores": [score],
+        "classic": {"one": classic},
+        "items": [facts["items"][0] | seen],
+    }
+    return facts | changes, list(result.findings)
 
 
 def test_links_lead_only_to_web_pages(tmp_path: Path) -> None:
