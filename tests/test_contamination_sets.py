@@ -15,6 +15,7 @@ from contamination.benchmarks import load_benchmarks
 from contamination.errors import AuditError
 from contamination.fields import to_item
 from contamination.items import Item
+from contamination.lm_eval_tasks import task_of_samples
 from contamination.registry import map_of_task, registered
 from tests.hub_server import Hub, Repo, serve
 
@@ -239,6 +240,21 @@ def test_a_task_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_benchmarks([f"lm-eval:{tmp_path}/none.yaml"])
 
 
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("arc_easy.samples.jsonl", "arc_easy"),
+        ("samples_arc_easy.jsonl", "arc_easy"),
+        ("samples_arc_easy_2026-01-02T03-04-05.678.jsonl", "arc_easy"),
+        ("samples_mmlu_1976-12.jsonl", "mmlu_1976-12"),
+        ("results.jsonl", None),
+        ("samples_.jsonl", None),
+    ],
+)
+def test_a_file_of_samples_tells_its_task(name: str, task: str | None) -> None:
+    assert task_of_samples(Path("somewhere") / name) == task
+
+
 def test_logged_samples_are_the_items_that_were_scored(tmp_path: Path) -> None:
     rows = [
         {"doc_id": 7, "doc": ROWS["arc_easy"][0], "filter": name, "acc": 1.0}
@@ -249,6 +265,8 @@ def test_logged_samples_are_the_items_that_were_scored(tmp_path: Path) -> None:
     (benchmark,) = load_benchmarks([f"samples:{path}"])
     assert (benchmark.name, benchmark.split) == ("arc_easy", "samples")
     assert benchmark.items == (Item("7", "Why?", "moon", ("sun", "moon")),)
+    path.rename(tmp_path / "samples_arc_easy.jsonl")
+    assert load_benchmarks([f"samples:{tmp_path}/samples_arc_easy.jsonl"])[0].name == "arc_easy"
 
     own = tmp_path / "riddles.samples.jsonl"
     own.write_text(json.dumps({"doc_id": 0, "doc": {"riddle": "who?", "gold": "I"}}) + "\n")
