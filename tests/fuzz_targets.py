@@ -28,8 +28,9 @@ from shards.hash_table import find_values, write_table
 from shards.hashing import blake3_file
 from shards.ledger import LedgerEntry, hex_digest, planned_entry, read_ledger, verify
 from shards.manifest import Manifest, load_manifest, parse_manifest, seal
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import Earlier, earlier_plans, load_plan, save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from shards.tokenizer_file import load_tokenizer
 from shards.verify import require_sound, verify_dataset

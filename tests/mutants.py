@@ -43,6 +43,7 @@ TESTS = {
     "shards/layout.py": ["test_shards_layout.py", *_PLAN],
     "shards/coverage.py": ["test_shards_layout.py", "test_shards_plan_phases.py"],
     "shards/plan.py": [*_PLAN, "test_shards_hazards.py", "test_shards_ledger.py"],
+    "shards/plan_spec.py": [*_PLAN, "test_shards_hazards.py", "test_shards_ledger.py"],
     "shards/plan_check.py": [
         "test_reliability_fuzz.py::test_a_strangers_plan_is_looked_at_before_it_is_used",
         "test_reliability_fuzz.py::test_a_plan_at_the_limits_is_taken",

@@ -21,8 +21,9 @@ from shards.detokenize import byte_table
 from shards.hashing import blake3_file
 from shards.ledger import Ledger, LedgerEntry, planned_entry
 from shards.manifest import Manifest, seal
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from tests.helpers import make_dataset
 

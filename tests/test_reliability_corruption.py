@@ -23,8 +23,9 @@ from shards.documents import DocumentReader
 from shards.duplicates import find_duplicates
 from shards.errors import DatasetError
 from shards.ledger import planned_entry, read_ledger, verify
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import Earlier, earlier_plans, load_plan, save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from shards.text_index import TextIndex
 from shards.text_search import TextSearch

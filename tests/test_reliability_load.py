@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from shards.ledger import DIGEST_MODULUS, digest_tokens, digest_windows
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import TokenStream
 from tests.helpers import make_dataset
 from train.data import RankReader

@@ -9,8 +9,9 @@ from shards.accounts import Accounts, as_json
 from shards.duplicates import find_duplicates
 from shards.errors import DatasetError
 from shards.ledger import LedgerEntry
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import load_plan, save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.views import ledger_table
 from tests.helpers import make_dataset
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from tests.helpers import make_dataset
 from train.data import RankReader

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from shards.coverage import Stretch, rows_union, straight_union
 from shards.layout import Layout, reachable_targets
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 
 SMALL = {"tokens": st.integers(2, 60), "seq_len": st.integers(1, 12)}
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.permutation import ALGORITHM, Permutation, together
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 
 GOLDEN_BIG = [256965572, 785089399, 416831989, 959665358]
 

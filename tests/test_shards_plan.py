@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from shards.apportion import Apportionment
 from shards.errors import DatasetError
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any)
 

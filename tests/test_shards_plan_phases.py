@@ -16,7 +16,8 @@ from shards.counters import Span
 from shards.duplicates import Duplicates
 from shards.errors import DatasetError
 from shards.layout import Layout
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 
 ORDERS = ("shuffled", "sequential", "rows")
 LENGTHS = (2, 3, 4, 8)

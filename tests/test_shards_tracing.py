@@ -18,8 +18,9 @@ from shards.hash_table import find_values, write_table
 from shards.index import GROUP_ROWS
 from shards.ledger import LedgerEntry, planned_entry
 from shards.look import one_line, sample, streams, token_range, visible
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from shards.text_index import TextIndex
 from shards.text_search import TextSearch

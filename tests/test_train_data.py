@@ -13,7 +13,8 @@ import pytest
 from configs.train import LoaderConfig
 from shards.errors import DatasetError
 from shards.ledger import DIGEST_MODULUS, digest_tokens, digest_windows, planned_entry
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from tests.helpers import make_dataset
 from tests.test_shards_loss_mask import masked_dataset

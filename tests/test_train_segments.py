@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from configs.train import TrainConfig
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from train.errors import TrainError
 from train.growth import grown, source_layer
 from train.model import Decoder

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from train.data import rank_slots
 from train.errors import TrainError
 

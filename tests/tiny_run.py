@@ -24,8 +24,9 @@ from shards.hashing import blake3_file, content_hash
 from shards.index import DocumentRow
 from shards.ledger import Ledger, LedgerEntry, planned_entry
 from shards.manifest import FunnelStage, Manifest, SourceFacts, SplitFacts, TokenizerFacts, seal
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from shards.writer import SplitWriter
 from train.checkpoint import begin, finish, temporary_path

@@ -11,7 +11,8 @@ from shards.accountant import SourceAccount
 from shards.duplicates import find_duplicates
 from shards.errors import DatasetError
 from shards.layout import Layout
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from shards.remote import is_remote
 

@@ -8,7 +8,8 @@ from configs.terminal import human
 from configs.train import TrainConfig, WsdSchedule
 from shards.accountant import SourceAccount
 from shards.duplicates import Overlap
-from shards.plan import Plan, PlanPhase
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase
 from train.planaudit import audit_warnings
 from train.planning import DECLARED, over_cap
 from train.worth import effective_tokens

@@ -30,7 +30,8 @@ from configs.model import ModelConfig
 from shards.hashing import blake3_file
 from shards.ledger import Ledger, LedgerEntry, digest_tokens, digest_windows
 from shards.manifest import Manifest, ShardFacts, SourceFacts, SplitFacts, TokenizerFacts, seal
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from train.data import RankReader
 from train.model import Decoder

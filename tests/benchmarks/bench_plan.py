@@ -21,7 +21,8 @@ import polars as pl
 
 from shards.duplicates import find_duplicates
 from shards.ledger import planned_entry
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import TokenStream
 
 SEQ_LEN, BATCH, STEPS = 2048, 256, 3_000_000

@@ -22,8 +22,9 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from shards.manifest import Manifest, ShardFacts, SourceFacts, SplitFacts, TokenizerFacts, seal
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import load_plan, save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from train.data import rank_slots
 
 RANKS, SEQ_LEN, LONG = 4096, 4096, 32_768

@@ -23,8 +23,9 @@ from statistics import median
 from typing import NamedTuple
 
 from shards.ledger import LedgerEntry, planned_entry
-from shards.plan import Plan, PlanPhase, PlanSource
+from shards.plan import Plan
 from shards.plan_file import save_plan
+from shards.plan_spec import PlanPhase, PlanSource
 from shards.reader import Dataset
 from shards.text_index import TextIndex
 from tests.benchmarks.bench_build import ROOT, prepare
