@@ -163,8 +163,7 @@ def _announce(plan: Plan, sources: dict[str, ResolvedSource]) -> None:
     for stage in plan.stages():
         states.setdefault(stage.state(), []).append(stage.name)
     for state, names in states.items():
-        label = {"done": "reused", "to do": "to do"}.get(state, f"to finish ({state})")
-        console.print(f"{label}: {', '.join(names)}")
+        console.print(f"{state}: {', '.join(names)}")
 
 
 def _run(

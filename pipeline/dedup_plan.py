@@ -23,7 +23,7 @@ from pipeline.dedup_order import OrderDocuments
 from pipeline.dedup_passages_plan import PassagePlanner, PassageStages
 from pipeline.dedup_similar import ComparePairs, WriteNGramSets
 from pipeline.documents import task_file
-from pipeline.signatures import WriteSignatures, signature_file
+from pipeline.signatures import SHAPE, WriteSignatures, signature_file
 from pipeline.stages import MakeStage, Stage, Weights, no_facts
 
 
@@ -139,7 +139,7 @@ class DedupPlanner:
         ]
 
     def _signatures(self, decoded: Sequence[Stage]) -> Stage:
-        shape = self.config.model_dump(include={"ngram_words", "bands", "rows_per_band", "seed"})
+        shape = self.config.model_dump(include=set(SHAPE))
         return self.stage(
             "signatures",
             [signatures],

@@ -1,7 +1,5 @@
 """The stages of a build, wired together: what each reads, what its key covers."""
 
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,22 +13,11 @@ from pipeline.dedup_plan import DedupPlanner, DedupStages
 from pipeline.filtered import Filtered
 from pipeline.funnel_sums import DECONTAMINATE, PASSAGES
 from pipeline.given_tokenizer import GivenTokenizer
-from pipeline.source_code import code_of
+from pipeline.source_code import code_of, versions
 from pipeline.source_plan import SourcePlanner
 from pipeline.sources import ResolvedSource
 from pipeline.stages import Stage, stage_key
 from pipeline.token_plan import TokenPlanner
-
-_PACKAGES = (
-    *("blake3", "datatrove", "fastokens", "numba", "numpy", "orjson", "polars", "py3langid"),
-    *("pyarrow", "rensa", "spacy", "tldextract"),
-)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages whose code determines the dataset's bytes."""
-    found = {name: version(name) for name in (*_PACKAGES, "tokenizers")}
-    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
 
 
 class Plan(NamedTuple):

@@ -24,7 +24,9 @@ def tidy(work: Path, used: Iterable[Path], prune: bool) -> None:
     """
     stages = {path for path in work.iterdir() if path.is_dir() and _STAGE.fullmatch(path.name)}
     unused = stages - set(used)
-    old, kept = (human_bytes(_bytes(folders)) for folders in (unused, stages - unused))
+    mine, others = _files(stages - unused), _files(unused)
+    kept = human_bytes(sum(mine.values()))
+    old = human_bytes(sum(size for file, size in others.items() if file not in mine))
     if prune:
         for path in unused:
             shutil.rmtree(path)
@@ -34,6 +36,7 @@ def tidy(work: Path, used: Iterable[Path], prune: bool) -> None:
     console.print(f"{short(work)}: {kept} for the next build to reuse{more}", soft_wrap=True)
 
 
-def _bytes(folders: Iterable[Path]) -> int:
-    files = (file for folder in folders for file in folder.rglob("*"))
-    return sum(file.stat().st_size for file in files if file.is_file())
+def _files(folders: Iterable[Path]) -> dict[int, int]:
+    """Bytes of every file by its inode: stages share some (see `pipeline.reuse`)."""
+    facts = (file.stat() for folder in folders for file in folder.rglob("*") if file.is_file())
+    return {fact.st_ino: fact.st_size for fact in facts}

@@ -15,6 +15,11 @@ PLACES = "places"
 _BATCH_ROWS = 256
 
 
+def revision_files(folders: Sequence[Path], rank: int) -> list[Path]:
+    """All that such stages wrote of the documents of a file."""
+    return [task_file(folder / name, rank) for folder in folders for name in (CUT, DROPPED, BEFORE)]
+
+
 class Revisions:
     """Revisions of the documents of one file, by document id.
 

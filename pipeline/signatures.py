@@ -11,23 +11,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import rensa
 from blake3 import blake3
-from datatrove.data import DocumentsPipeline
-from datatrove.pipeline.base import PipelineStep
 from numpy.typing import NDArray
 
 from configs.cleaning import DedupConfig
 from pipeline.dedup_files import DOCUMENT, EXTRA_KEYS, ORDER_TOP, Ints, Keys
 from pipeline.documents import task_file
 from pipeline.ngrams import NGrams, ngrams_of
+from pipeline.reuse import FileByFile
 from pipeline.task_report import tracked
 from shards.atomic import atomic_write
 
 _BATCH_ROWS, _RUN_DOCUMENTS, _DIGESTED = 4096, 1 << 18, 128
 _COLUMNS = ["doc_id", "text", "characters", "content_hash"]
 _BYTES_A_KEY = 30
+_SUFFIXES = (".runs", ".docs", ".ids", ".ends", ".sizes.npy")
+SHAPE = ("ngram_words", "bands", "rows_per_band", "seed")
+"""The settings that signatures depend on."""
 
 
-class WriteSignatures(PipelineStep):
+class WriteSignatures(FileByFile):
     """Kept documents of a task -> their keys in sorted runs, and what else is asked of them.
 
     `<rank>.runs` holds for every run the keys, uint64 [bands + 3, documents], every kind in
@@ -44,32 +46,35 @@ class WriteSignatures(PipelineStep):
 
     def __init__(
         self,
-        inputs: list[Path],
+        files: list[Path],
         config: DedupConfig,
         folder: Path,
         memory: int,
     ) -> None:
-        super().__init__()
-        self.inputs, self.config, self.folder = inputs, config, folder
+        super().__init__(folder, config.model_dump(include=set(SHAPE)))
+        self.files, self.config = files, config
         keys = config.bands + EXTRA_KEYS
         self.run_documents = min(_RUN_DOCUMENTS, max(1, memory // (keys * _BYTES_A_KEY)))
 
-    def run(
-        self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
-    ) -> DocumentsPipeline:
-        """Write the signatures of the documents in input file `rank`; yields nothing."""
-        out = signature_file(self.folder, rank)
+    def inputs(self, rank: int) -> list[Path | str]:
+        """The documents file."""
+        return [self.files[rank]]
+
+    def outputs(self, rank: int) -> list[Path]:
+        """What is described above."""
+        return [signature_file(self.folder, rank).with_suffix(suffix) for suffix in _SUFFIXES]
+
+    def make(self, rank: int) -> None:
+        """Write the signatures of the documents in input file `rank`."""
         with ExitStack() as stack:
-            runs, docs, ids, ends = (
-                stack.enter_context(atomic_write(out.with_suffix(suffix)))
-                for suffix in (".runs", ".docs", ".ids", ".ends")
+            runs, docs, ids, ends, sizes = (
+                stack.enter_context(atomic_write(path)) for path in self.outputs(rank)
             )
             writer = _Writer(runs, docs, ids, ends, self.run_documents)
-            for batch in _batches(self.inputs[rank]):
+            for batch in _batches(self.files[rank]):
                 ngrams = ngrams_of(batch.column("text"), self.config.ngram_words)
                 writer.add(batch, band_hashes(ngrams, self.config))
-            np.save(stack.enter_context(atomic_write(out.with_suffix(".sizes.npy"))), writer.end())
-        yield from ()
+            np.save(sizes, writer.end())
 
 
 class _Writer:

@@ -5,8 +5,10 @@ change an output is `HARMLESS` and not followed: a new progress bar must not cos
 """
 
 import re
+import sys
 from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from blake3 import blake3
@@ -28,6 +30,10 @@ HARMLESS = frozenset(
         "shards.lock",
         "shards.room",  # how large the cache may grow
     }
+)
+_PACKAGES = (
+    *("blake3", "datatrove", "fastokens", "numba", "numpy", "orjson", "polars", "py3langid"),
+    *("pyarrow", "rensa", "spacy", "tldextract"),
 )
 ROOT = Path(__file__).parent.parent
 # `ast` takes a quarter of a second for a hundred modules; a test holds these against it.
@@ -70,3 +76,10 @@ def imported(source: str, root: Path = ROOT) -> frozenset[str]:
 def _ours(root: Path) -> frozenset[str]:
     files = (path for folder in FOLDERS for path in (root / folder).glob("*.py"))
     return frozenset(f"{path.parent.name}.{path.stem}" for path in files)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the packages whose code determines the dataset's bytes."""
+    found = {name: version(name) for name in (*_PACKAGES, "tokenizers")}
+    return {"python": ".".join(map(str, sys.version_info[:3])), **found}

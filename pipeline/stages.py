@@ -18,6 +18,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from configs.terminal import progress
 from pipeline.executor import Runner
+from pipeline.reuse import has_receipts
 from pipeline.source_code import HARMLESS
 from pipeline.task_report import shown
 from shards.atomic import remove_leftovers, write_json_atomic
@@ -58,13 +59,13 @@ class Stage:
         return facts
 
     def state(self) -> str:
-        """`done`, `n of m tasks done` or `to do`."""
+        """What a run has to do about it: `reused` for nothing, `to finish` or `to do`."""
         if self.facts() is not None:
-            return "done"
+            return "reused"
         finished = len(list((self.directory / LOGS / "completions").glob("*")))
         if finished and not (self.directory / _DONE).exists():
-            return f"{finished} of {self.num_tasks} tasks done"
-        return "to do"
+            return f"to finish ({finished} of {self.num_tasks} tasks done)"
+        return "to do where files changed" if has_receipts(self.directory) else "to do"
 
     def run(self, runner: Runner) -> dict[str, Any]:
         """Do what is not done yet; returns the facts."""

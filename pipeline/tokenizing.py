@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datatrove.data import DocumentsPipeline
-from datatrove.pipeline.base import PipelineStep
 
 from configs.build import SplitConfig, TokenizerConfig
 from pipeline.bpe import DocumentEnds, document_ends
@@ -20,7 +18,8 @@ from pipeline.decisions import Decisions, Fate
 from pipeline.documents import SCHEMA, UNREADABLE, task_file
 from pipeline.encoders import BATCH_DOCUMENTS, Encoded, Encoder, encoder_of
 from pipeline.funnel_sums import write_sums
-from pipeline.revisions import BEFORE, DROPPED, Revisions
+from pipeline.reuse import FileByFile
+from pipeline.revisions import BEFORE, DROPPED, Revisions, revision_files
 from pipeline.roundtrip import Checked, round_trip_of, total
 from pipeline.row_file import RowFile, row_file
 from pipeline.task_report import tracked
@@ -48,7 +47,7 @@ class EncodeInput(NamedTuple):
     """The stages that revised them, in order, and the folders of what each made of them."""
 
 
-class EncodeDocuments(PipelineStep):
+class EncodeDocuments(FileByFile):
     """Kept documents -> token ids in `<rank>.bin`; every document -> a row in `<rank>.parquet`.
 
     Every text before an edit -> a row in `edited/<rank>.parquet`, the edit's name as its reason.
@@ -59,7 +58,7 @@ class EncodeDocuments(PipelineStep):
 
     def __init__(
         self,
-        inputs: list[EncodeInput],
+        items: list[EncodeInput],
         duplicates: Path,
         tokenizer: Path,
         encoder: Path,
@@ -67,19 +66,27 @@ class EncodeDocuments(PipelineStep):
         config: TokenizerConfig,
         folder: Path,
     ) -> None:
-        super().__init__()
-        self.inputs, self.duplicates, self.split = inputs, duplicates, split
+        super().__init__(folder, [split.model_dump(), config.eos_token, config.bos_token])
+        self.items, self.duplicates, self.split = items, duplicates, split
         self.tokenizer, self.encoder, self.config = tokenizer, encoder, config
-        self.folder = folder
 
-    def run(
-        self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
-    ) -> DocumentsPipeline:
-        """Encode the documents of input `rank`; yields nothing."""
-        item = self.inputs[rank]
+    def inputs(self, rank: int) -> list[Path | str]:
+        """The documents, what was decided about them, and the tokenizer."""
+        item, decided = self.items[rank], task_file(self.duplicates, rank)
+        files = [item.kept, item.dropped, item.edited, decided, self.tokenizer]
+        names = [self._encoder_name(), *(stage for stage, _ in item.revised)]
+        return [*files, *names, *revision_files([folder for _, folder in item.revised], rank)]
+
+    def outputs(self, rank: int) -> list[Path]:
+        """What is described above, and what was counted."""
+        files = (task_file, edits_file, tokens_file, _checked_file, sums_file)
+        return [file(self.folder, rank) for file in files]
+
+    def make(self, rank: int) -> None:
+        """Encode the documents of input `rank`."""
+        item = self.items[rank]
         ends = document_ends(self.tokenizer, self.config)
-        name = json.loads(self.encoder.read_text(encoding="utf-8"))["name"]
-        encoder = encoder_of(name, self.tokenizer)
+        encoder = encoder_of(self._encoder_name(), self.tokenizer)
         with (
             row_file(task_file(self.folder, rank), ROWS_SCHEMA) as rows,
             row_file(edits_file(self.folder, rank), ROWS_SCHEMA) as edits,
@@ -90,15 +97,18 @@ class EncodeDocuments(PipelineStep):
                     for table in _counted(stage, path, encoder, ends):
                         file.add(table)
         write_json_atomic(_checked_file(self.folder, rank), checked._asdict())
-        files = (of(self.folder, rank) for of in (task_file, edits_file))
+        files = task_file(self.folder, rank), edits_file(self.folder, rank)
         write_sums(sums_file(self.folder, rank), *files)
-        yield from ()
+
+    def _encoder_name(self) -> str:
+        name: str = json.loads(self.encoder.read_text(encoding="utf-8"))["name"]
+        return name
 
     def _encode_kept(
         self, rank: int, encoder: Encoder, ends: DocumentEnds, rows: RowFile
     ) -> Checked:
         """Write the tokens of the kept documents; returns how many decoded to their texts."""
-        item = self.inputs[rank]
+        item = self.items[rank]
         decisions = Decisions(task_file(self.duplicates, rank), self.split)
         revisions = Revisions([folder for _, folder in item.revised], rank)
         round_trip, checked = round_trip_of(self.tokenizer), Checked(0, 0)

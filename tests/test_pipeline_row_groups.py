@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.build import BuildConfig
-from pipeline import documents, funnel, row_file
+from pipeline import documents, funnel_sums, row_file
 from pipeline.build import Built, build
 from tests.helpers import byte_tokenizer
 
@@ -46,7 +46,7 @@ def test_small_row_groups_give_the_same_dataset(
     one = built(made, tmp_path / "one")
     monkeypatch.setattr(documents, "_BATCH_ROWS", 11)
     monkeypatch.setattr(row_file, "GROUP_ROWS", 7)
-    monkeypatch.setattr(funnel, "_PART_ROWS", 13)
+    monkeypatch.setattr(funnel_sums, "_PART_ROWS", 13)
     many = built(made, tmp_path / "many")
     stages = {stage.stage: stage for stage in one.manifest.sources["b"].funnel}
     assert stages["read"].dropped["empty"].documents == 17
