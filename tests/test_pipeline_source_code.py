@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan import Planner, versions
+from pipeline.plan import Planner
 from pipeline.source_code import FOLDERS, HARMLESS, ROOT, code_of, imported
 from pipeline.sources import resolve
 from pipeline.stages import Stage
@@ -111,12 +111,17 @@ def test_what_cannot_change_bytes_does_not_cost_a_build(
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
-    """Those of a build that cuts repeated passages."""
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
+    """Of a build that cuts repeated passages."""
     folder = tmp_path_factory.mktemp("build")
     config = config_of(folder, dedup={"passages": {}})
     found = {name: resolve(name, spec) for name, spec in config.sources.items()}
-    return Planner(config, found, None, folder / "work").plan().stages()
+    return Planner(config, found, None, folder / "work")
+
+
+@pytest.fixture(scope="module")
+def stages(planner: Planner) -> list[Stage]:
+    return planner.plan().stages()
 
 
 def test_stages_hang_on_no_more_than_they_need(stages: list[Stage]) -> None:
@@ -135,14 +140,14 @@ def test_a_stage_whose_code_is_not_in_its_key_does_not_run(stages: list[Stage]) 
     assert not pack.directory.exists()
 
 
-def test_versions_name_every_package_whose_code_decides_bytes() -> None:
+def test_versions_name_every_package_whose_code_decides_bytes(planner: Planner) -> None:
     steps = [path for path in FILES if path.parent.name == "pipeline" and is_step(path)]
     reached = code_of(f"pipeline.{path.stem}" for path in steps)
     files = (ROOT / f"{name.replace('.', '/')}.py" for name in reached)
     used = {name.split(".")[0] for path in files for name in names_imported(path)}
     theirs = used - set(FOLDERS) - sys.stdlib_module_names
-    assert theirs - TRANSPORT <= versions().keys()
+    assert theirs - TRANSPORT <= planner.versions.keys()
 
 
 def is_step(path: Path) -> bool:
-    return path.stem != "audit_scan" and "(PipelineStep)" in path.read_text()
+    return path.stem != "audit_scan" and "DocumentsPipeline" in path.read_text()
