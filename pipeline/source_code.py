@@ -22,6 +22,7 @@ HARMLESS = frozenset(
         "contamination.errors",
         "pipeline.errors",
         "pipeline.executor",
+        "pipeline.source_code",  # names what is hashed
         "pipeline.stages",
         "pipeline.task_report",  # progress and messages
         "shards.address_check",  # refuses, changes nothing
