@@ -107,11 +107,13 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
     pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
     try:
         yield pool
-    finally:  # nobody waits for idle workers to take themselves apart
+    finally:  # idle workers are not left to take themselves apart
         processes = list((pool._processes or {}).values())  # shutdown forgets them
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+        for process in processes:
+            process.join()
 
 
 def _end_with_parent() -> None:

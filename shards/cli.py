@@ -3,9 +3,10 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
 
 import typer
 from rich.markup import escape
@@ -17,6 +18,8 @@ from configs.terminal import console, counted, human_bytes, progress
 if TYPE_CHECKING:
     from shards.reader import Dataset
     from shards.text_search import TextSearch
+
+T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Look into datasets and the accounts of runs.")
 
@@ -86,7 +89,8 @@ def inspect(
 
     `--index` writes 0.37 bytes a token to the cache, at about 60 million tokens a second and core.
     Afterwards --find, and `tally trace --text`, answer within a second for passages of some forty
-    tokens and more; without it, and for shorter texts, all tokens are decoded and searched.
+    tokens and more; without it, and for shorter texts, all tokens are decoded and searched. With
+    --json, texts are whole and as they are, control characters included.
     """
     from shards import look, views
     from shards.reader import Dataset
@@ -98,27 +102,44 @@ def inspect(
     if index:
         _make_text_index(opened)
     elif tokens is not None:
-        stream, start, stop = look.token_range(opened, tokens)
-        _print(look.range_lines(opened, stream, start, stop))
+        parts = look.parts(opened, *look.token_range(opened, tokens))
+        _show(parts, as_json, look.found_json, look.part_lines)
     elif doc is not None:
-        _print(look.document_lines(opened, look.find_document(chosen, doc), whole=True))
+        found = [look.find_document(chosen, doc)]
+        values = partial(look.document_json, opened)
+        _show(found, as_json, values, partial(look.document_lines, opened, whole=True))
     elif find is not None:
         search = TextSearch(opened, find)
-        with _searching([search], sum(s.num_tokens for s in chosen), False) as advance:
-            found = (match for stream in chosen for match in search.matches(stream, advance))
-            matches = list(islice(found, limit))
-        for match in matches:
-            _print(look.match_lines(opened, match))
+        with _searching([search], sum(s.num_tokens for s in chosen), as_json) as advance:
+            every = (match for stream in chosen for match in search.matches(stream, advance))
+            matches = list(islice(every, limit))
+        _show(matches, as_json, look.found_json, partial(look.match_lines, opened))
         at_most = " (--limit)" if len(matches) == limit else ""
-        console.print(f"{counted(len(matches), 'place')}{at_most}")
+        if not as_json:
+            console.print(f"{counted(len(matches), 'place')}{at_most}")
     elif sample:
-        for document in look.sample(chosen, sample, seed):
-            _print(look.document_lines(opened, document, whole=False))
+        drawn = look.sample(chosen, sample, seed)
+        values = partial(look.document_json, opened)
+        _show(drawn, as_json, values, partial(look.document_lines, opened, whole=False))
     elif as_json:
         typer.echo(json.dumps(opened.manifest.model_dump(mode="json"), indent=1))
     else:
         for table in views.dataset_tables(opened.manifest, source):
             console.print(table)
+
+
+def _show(
+    found: Iterable[T],
+    as_json: bool,
+    values: Callable[[T], dict[str, Any]],
+    lines: Callable[[T], Iterable[str]],
+) -> None:
+    """Print what was found, as JSON or in lines."""
+    if as_json:
+        typer.echo(json.dumps([values(one) for one in found], indent=1))
+        return
+    for one in found:
+        _print(lines(one))
 
 
 def _print(lines: Iterable[str]) -> None:

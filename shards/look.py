@@ -9,6 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby
+from typing import Any, NamedTuple
 
 from rich.console import Group
 from rich.table import Table
@@ -125,13 +126,41 @@ def document_lines(dataset: Dataset, document: Document, whole: bool) -> Iterato
     yield ""
 
 
-def range_lines(dataset: Dataset, stream: TokenStream, start: int, stop: int) -> Iterator[str]:
+def document_json(dataset: Dataset, document: Document) -> dict[str, Any]:
+    """A document with its text."""
+    return document._asdict() | {"text": text_of(dataset, document)}
+
+
+class Part(NamedTuple):
+    """What of a document lies in a range of tokens."""
+
+    document: Document
+    start: int
+    """First token, counted in the stream."""
+    stop: int
+    """One past the last."""
+    text: str
+
+
+def parts(dataset: Dataset, stream: TokenStream, start: int, stop: int) -> Iterator[Part]:
     """The parts of documents that lie in a range of tokens, EOS included."""
     (documents,) = DocumentReader(stream).overlapping([(start, stop)])
     for document in documents:
-        ids = stream.tokens(max(start, document.start), min(stop, document.stop)).tolist()
-        yield header(document)
-        yield visible(dataset.tokenizer().decode(ids, skip_special_tokens=False))
+        first, last = max(start, document.start), min(stop, document.stop)
+        ids = stream.tokens(first, last).tolist()
+        text = dataset.tokenizer().decode(ids, skip_special_tokens=False)
+        yield Part(document, first, last, text)
+
+
+def part_lines(part: Part) -> Iterator[str]:
+    """A part of a document."""
+    yield header(part.document)
+    yield visible(part.text)
+
+
+def found_json(found: Part | Match) -> dict[str, Any]:
+    """A part of a document, or a match in it."""
+    return found._asdict() | {"document": found.document._asdict()}
 
 
 def match_lines(dataset: Dataset, match: Match) -> Iterator[str]:

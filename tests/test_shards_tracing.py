@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,6 +234,24 @@ def test_damaged_text_is_not_shown_as_the_dataset_s(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["inspect", str(dataset.path), *asked])
         assert isinstance(result.exception, DatasetError)
         assert "checksum differs from the manifest's" in str(result.exception)
+
+
+def test_text_comes_as_json_too(tmp_path: Path) -> None:
+    texts = ["the first text", "another text, \x1b[2J and its end"]
+    dataset = make_dataset(tmp_path / "d", {"s": texts})
+
+    def shown(*asked: str) -> list[dict[str, Any]]:
+        result = CliRunner().invoke(app, ["inspect", str(dataset.path), *asked, "--json"])
+        found: list[dict[str, Any]] = json.loads(result.stdout)
+        return found
+
+    assert {document["text"] for document in shown("--sample", "9")} == set(texts)
+    (second,) = shown("--doc", "s-train-1")
+    assert (second["text"], second["source"], second["start"]) == (texts[1], "s", 15)
+    (match,) = shown("--find", "its end")
+    assert match["document"] == {name: value for name, value in second.items() if name != "text"}
+    (part,) = shown("--tokens", f"s:{match['start']}-{match['stop']}")
+    assert part["text"] == "its end"
 
 
 def test_samples_are_seeded_and_ranges_checked(dataset: Dataset) -> None:
