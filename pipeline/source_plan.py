@@ -77,7 +77,9 @@ class SourcePlanner:
             f"filter-{name}",
             [documents, filters],
             {
-                **{"extract": extracted.key, "profile": profile, "edits": sorted(edits)},
+                "extract": extracted.key,
+                "profile": profile,
+                "edits": sorted(edits),
                 "lengths": lengths,
             },
             num_tasks=tasks,
